@@ -1,0 +1,382 @@
+"""One HTTP/3 connection: moves bytes and datagrams between the H3 machine and its QUIC connection, either side.
+
+The session knows exchanges, not tunnels. It is what a QUIC link calls (`relay.quic.link.LinkHandler`) and what an
+exchange calls (`relay.exchange.Carrier`); ingress and client add only who starts an exchange.
+
+Datagrams take the short way: the leading bytes of a known tunnel (quarter stream id and context id 0) are looked up
+in one dict, and a turn's payloads reach the sink in one call.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, Protocol
+
+from masque.datagram import parse_datagram
+from masque.errors import ErrorCode, Malformed
+from masque.h3 import (
+    Action,
+    CloseConnection,
+    ConnectionFailed,
+    DataReceived,
+    GoawayReceived,
+    H3Connection,
+    RequestReceived,
+    ResetReceived,
+    ResponseReceived,
+    SettingsReceived,
+    StopSendingReceived,
+    StreamFailed,
+    StreamReset,
+    StreamStop,
+    StreamWrite,
+    TrailersReceived,
+    encode_data_header,
+)
+from masque.head import RequestHead, ResponseHead
+from relay.exchange import EarlyLimits, Exchange
+from relay.telemetry import DropReason, Metric, Metrics
+
+__all__ = ["Session", "SessionObserver", "Transport"]
+
+_PREFIX_LENGTH: Final = bytes(1 + (1 << (first >> 6)) for first in range(256))
+"Length of quarter stream id and context id 0, by the first byte of a DATAGRAM payload."
+
+
+class Transport(Protocol):
+    """What a session needs of its QUIC connection; `relay.quic.link.Link` is one."""
+
+    @property
+    def max_datagram_payload(self) -> int:
+        """Largest DATAGRAM payload, in bytes."""
+
+    @property
+    def holds_connection(self) -> bool:
+        """Whether `hold` stops other streams too."""
+
+    def send_stream(self, stream_id: int, data: bytes | memoryview, fin: bool = False) -> None:
+        """Queue bytes on a stream."""
+
+    def send_datagrams(self, prefix: bytes, data: bytes, segment: int) -> int:
+        """Queue DATAGRAM frames."""
+
+    def backlog(self, stream_id: int) -> int:
+        """Bytes not sent yet."""
+
+    def hold(self, stream_id: int) -> None:
+        """Stop giving credit."""
+
+    def release(self, stream_id: int) -> None:
+        """Give credit again."""
+
+    def reset_stream(self, stream_id: int, code: int) -> None:
+        """RESET_STREAM."""
+
+    def stop_sending(self, stream_id: int, code: int) -> None:
+        """STOP_SENDING."""
+
+    def close(self, code: int, reason: str = "") -> None:
+        """CONNECTION_CLOSE."""
+
+
+class SessionObserver(Protocol):
+    """Who is told of what happens on a session."""
+
+    def request_received(self, session: Session, exchange: Exchange) -> None:
+        """Server: a client asks for something."""
+
+    def response_received(self, session: Session, exchange: Exchange, head: ResponseHead) -> None:
+        """Client: the relay answers; a status of 1xx is interim."""
+
+    def session_ready(self, session: Session) -> None:
+        """The peer's SETTINGS arrived."""
+
+    def session_draining(self, session: Session) -> None:
+        """The peer sent GOAWAY."""
+
+    def session_closed(self, session: Session, code: int) -> None:
+        """The connection is over; all exchanges were aborted."""
+
+
+class Session:
+    """One HTTP/3 connection."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        machine: H3Connection,
+        observer: SessionObserver,
+        early: EarlyLimits,
+        metrics: Metrics,
+    ) -> None:
+        """Join a machine and a transport; SETTINGS are queued at once."""
+        self.machine = machine
+        self.exchanges: dict[int, Exchange] = {}
+        self.is_closed = False
+        self._transport = transport
+        self._observer = observer
+        self._early = early
+        self._metrics = metrics
+        self._routes: dict[bytes, Exchange] = {}
+        self._held: set[int] = set()
+        self._waiting: dict[Exchange, None] = {}
+        self._orphans: deque[tuple[int, bytes]] = deque(maxlen=early.datagrams)
+        self._highest_stream = -1
+        machine.start()
+        self._act()
+
+    # What the link calls.
+
+    def established(self, alpn: str | None) -> None:
+        """The handshake is complete; the ALPN was h3 or TLS would have failed."""
+
+    def stream_data(self, stream_id: int, data: bytes, fin: bool) -> None:
+        """Bytes of a stream."""
+        self.machine.receive_stream_data(stream_id, data, fin)
+        self._pump()
+
+    def stream_reset(self, stream_id: int, code: int) -> None:
+        """The peer's RESET_STREAM."""
+        self.machine.receive_reset(stream_id, code)
+        self._pump()
+
+    def stop_sending(self, stream_id: int, code: int) -> None:
+        """The peer's STOP_SENDING."""
+        self.machine.receive_stop_sending(stream_id, code)
+        self._pump()
+
+    def datagrams(self, payloads: list[bytes]) -> None:
+        """DATAGRAM payloads of one turn."""
+        routes = self._routes
+        lengths = _PREFIX_LENGTH
+        ready: list[Exchange] = []
+        for data in payloads:
+            if data:
+                length = lengths[data[0]]
+                exchange = routes.get(data[:length])
+                if exchange is not None:
+                    inbox = exchange.inbox
+                    if not inbox:
+                        ready.append(exchange)
+                    inbox.append(data[length:])
+                    continue
+            if not self._unrouted(data):
+                return
+        for exchange in ready:
+            payloads, exchange.inbox = exchange.inbox, []
+            if payloads and exchange.sink is not None:
+                exchange.sink.payloads_received(payloads)
+
+    def flushed(self) -> None:
+        """Backlogs may have fallen."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, {}
+            for exchange in waiting:
+                if exchange.sink is not None and not exchange.is_over:
+                    exchange.sink.drained()
+
+    def terminated(self, code: int) -> None:
+        """The connection is over."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+        exchanges = list(self.exchanges.values())
+        for exchange in exchanges:
+            exchange.deliver_abort()
+            exchange.end()
+        self._routes.clear()
+        self._observer.session_closed(self, code)
+
+    # What exchanges call.
+
+    @property
+    def max_datagram_payload(self) -> int:
+        """Largest DATAGRAM payload; 0 when the peer has not announced H3_DATAGRAM (RFC 9297 §2.1.1)."""
+        settings = self.machine.peer_settings
+        if settings is None or not settings.h3_datagram:
+            return 0
+        return self._transport.max_datagram_payload
+
+    @property
+    def holds_connection(self) -> bool:
+        """True when holding one stream stops the others."""
+        return self._transport.holds_connection
+
+    def send_head(self, stream_id: int, head: ResponseHead, fin: bool) -> None:
+        """Send a response's head."""
+        self.machine.send_response(stream_id, head, fin)
+        self._act()
+
+    def send_content(self, stream_id: int, data: bytes | memoryview, fin: bool) -> None:
+        """Send content without another copy: a DATA header, then the bytes, straight to QUIC."""
+        if data:
+            self._transport.send_stream(stream_id, encode_data_header(len(data)))
+            self._transport.send_stream(stream_id, data)
+        if fin:
+            self.machine.send_data(stream_id, b"", fin=True)
+            self._act()
+
+    def send_datagrams(self, prefix: bytes, data: bytes, segment: int) -> int:
+        """Send datagrams."""
+        return self._transport.send_datagrams(prefix, data, segment)
+
+    def backlog(self, stream_id: int) -> int:
+        """Bytes of a stream not sent yet."""
+        return self._transport.backlog(stream_id)
+
+    def await_drain(self, exchange: Exchange) -> None:
+        """Call the sink's `drained` after the next flush."""
+        self._waiting[exchange] = None
+
+    def hold(self, stream_id: int) -> None:
+        """Give no more credit for a stream."""
+        self._held.add(stream_id)
+        self._transport.hold(stream_id)
+
+    def release(self, stream_id: int) -> None:
+        """Give credit again."""
+        if stream_id in self._held:
+            self._held.discard(stream_id)
+            self._transport.release(stream_id)
+
+    def abort(self, stream_id: int, code: int) -> None:
+        """Abort a stream both ways."""
+        self.machine.reset_stream(stream_id, code)
+        self._act()
+
+    def finish(self, stream_id: int) -> None:
+        """Nothing more is wanted of the peer on a stream that is answered (RFC 9114 §4.1)."""
+        self.machine.stop_sending(stream_id, ErrorCode.H3_NO_ERROR)
+        self._act()
+
+    def open_datagrams(self, prefix: bytes, exchange: Exchange) -> None:
+        """Route a prefix to an exchange."""
+        if len(prefix) == _PREFIX_LENGTH[prefix[0]]:
+            self._routes[prefix] = exchange
+
+    def forget(self, exchange: Exchange) -> None:
+        """Remove what leads to an exchange."""
+        self.exchanges.pop(exchange.stream_id, None)
+        if exchange.prefix is not None:
+            self._routes.pop(exchange.prefix, None)
+        self._waiting.pop(exchange, None)
+        self.release(exchange.stream_id)
+
+    # What the owner calls.
+
+    def request(self, stream_id: int, head: RequestHead) -> Exchange:
+        """Client: send a request on a new stream.
+
+        Raises:
+            masque.errors.LocalMisuse: the peer is going away, or the stream was used before.
+        """
+        self.machine.send_request(stream_id, head)
+        exchange = Exchange(stream_id, head, self, self._early)
+        self.exchanges[stream_id] = exchange
+        self._act()
+        return exchange
+
+    def goaway(self, *, final: bool) -> None:
+        """Tell the peer that this connection takes no new requests, or soon will not (RFC 9114 §5.2)."""
+        if not self.is_closed and not self.machine.is_closed:
+            self.machine.send_goaway(final)
+            self._act()
+
+    def close(self, code: ErrorCode = ErrorCode.H3_NO_ERROR, detail: str = "") -> None:
+        """Close the connection."""
+        if not self.machine.is_closed:
+            self.machine.close(code, detail)
+        self._act()
+
+    # Inside.
+
+    def _pump(self) -> None:
+        """Hand up the machine's events and carry out its actions."""
+        next_event = self.machine.next_event
+        while (event := next_event()) is not None:
+            match event:
+                case DataReceived():
+                    self._deliver(event.stream_id, event.data, event.fin)
+                case TrailersReceived():
+                    self._deliver(event.stream_id, b"", True)
+                case RequestReceived():
+                    self._requested(event)
+                case ResponseReceived():
+                    self._answered(event)
+                case ResetReceived() | StopSendingReceived() | StreamFailed():
+                    self._aborted(event.stream_id)
+                case SettingsReceived():
+                    self._observer.session_ready(self)
+                case GoawayReceived():
+                    self._observer.session_draining(self)
+                case ConnectionFailed():
+                    pass  # its action closes the connection; the link then says that it is over
+        self._act()
+
+    def _deliver(self, stream_id: int, data: bytes, fin: bool) -> None:
+        exchange = self.exchanges.get(stream_id)
+        if exchange is not None:
+            exchange.deliver_data(data, fin)
+
+    def _requested(self, event: RequestReceived) -> None:
+        stream_id = event.stream_id
+        exchange = Exchange(stream_id, event.head, self, self._early)
+        self.exchanges[stream_id] = exchange
+        self._highest_stream = max(self._highest_stream, stream_id)
+        self._observer.request_received(self, exchange)
+        if event.fin:
+            exchange.deliver_data(b"", True)
+        if self._orphans:
+            orphans = [datagram for owner, datagram in self._orphans if owner == stream_id]
+            if orphans:
+                kept = [(owner, datagram) for owner, datagram in self._orphans if owner != stream_id]
+                self._orphans.clear()
+                self._orphans.extend(kept)
+                for datagram in orphans:
+                    exchange.deliver_datagram(datagram)
+
+    def _answered(self, event: ResponseReceived) -> None:
+        exchange = self.exchanges.get(event.stream_id)
+        if exchange is not None:
+            if event.head.status >= 200:
+                exchange.response = event.head
+            self._observer.response_received(self, exchange, event.head)
+            if event.fin:
+                exchange.deliver_data(b"", True)
+
+    def _aborted(self, stream_id: int) -> None:
+        exchange = self.exchanges.get(stream_id)
+        if exchange is not None:
+            exchange.deliver_abort()
+
+    def _unrouted(self, data: bytes) -> bool:
+        """A datagram outside the short way. False when the connection has to close for it."""
+        try:
+            stream_id, offset = parse_datagram(data)
+        except Malformed as error:
+            self.close(error.code, error.detail)
+            return False
+        exchange = self.exchanges.get(stream_id)
+        if exchange is not None:
+            if not exchange.deliver_datagram(data[offset:]):
+                self._metrics.count(Metric.DATAGRAMS_DROPPED, 1, DropReason.EARLY_FULL)
+        elif stream_id > self._highest_stream:
+            self._orphans.append((stream_id, data[offset:]))
+        else:
+            self._metrics.count(Metric.DATAGRAMS_DROPPED, 1, DropReason.NO_TUNNEL)
+        return True
+
+    def _act(self) -> None:
+        """Carry out what the machine asks for, in order."""
+        transport = self._transport
+        actions: list[Action] = self.machine.actions_to_send()
+        for action in actions:
+            match action:
+                case StreamWrite():
+                    transport.send_stream(action.stream_id, action.data, action.fin)
+                case StreamReset():
+                    transport.reset_stream(action.stream_id, action.code)
+                case StreamStop():
+                    transport.stop_sending(action.stream_id, action.code)
+                case CloseConnection():
+                    transport.close(action.code, action.detail)
