@@ -56,6 +56,13 @@ class Carrier(Protocol):
     def backlog(self, stream_id: int) -> int:
         """Bytes of content not sent yet."""
 
+    @property
+    def is_crowded(self) -> bool:
+        """True while all exchanges together buffer more than the connection may."""
+
+    def add_buffered(self, size: int) -> None:
+        """Note that an exchange's sink buffers `size` bytes more, or less when negative."""
+
     def await_drain(self, exchange: Exchange) -> None:
         """Call the sink's `drained` after the next flush."""
 
@@ -100,13 +107,13 @@ class Exchange:
         "_early_fin",
         "_early_size",
         "_is_held",
-        "dropped_early",
         "head",
         "inbox",
         "is_aborted",
         "is_answered",
         "is_over",
         "on_abort",
+        "on_end",
         "prefix",
         "response",
         "sink",
@@ -128,7 +135,8 @@ class Exchange:
         self.is_over = False
         self.on_abort: Callable[[], None] | None = None
         "Called once when the peer gives up before there is a sink."
-        self.dropped_early = 0
+        self.on_end: Callable[[], None] | None = None
+        "Called once when the exchange is over."
         self._carrier = carrier
         self._early = early
         self._early_data: list[bytes] = []
@@ -204,6 +212,15 @@ class Exchange:
         """
         return self._carrier.send_datagrams(prefix, data, segment)
 
+    @property
+    def is_crowded(self) -> bool:
+        """True while the connection's exchanges together buffer more than they may."""
+        return self._carrier.is_crowded
+
+    def add_buffered(self, size: int) -> None:
+        """Note that the sink buffers `size` bytes more of the stream, or less when negative."""
+        self._carrier.add_buffered(size)
+
     def await_drain(self) -> None:
         """Have the sink's `drained` called after the next flush, once."""
         self._carrier.await_drain(self)
@@ -230,6 +247,8 @@ class Exchange:
             self._early_datagrams.clear()
             self.inbox.clear()
             self._carrier.forget(self)
+            if self.on_end is not None:
+                self.on_end()
 
     # What sessions call.
 

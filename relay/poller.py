@@ -77,6 +77,10 @@ class Poller:
         if not self._is_in_turn:
             self._schedule()
 
+    def drain(self) -> None:
+        """Run at once what is deferred: before closing, so that last words go out."""
+        self._finish()
+
     def close(self) -> None:
         """Stop watching; what was deferred is dropped."""
         self._loop.remove_reader(self._epoll.fileno())

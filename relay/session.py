@@ -107,12 +107,23 @@ class Session:
         machine: H3Connection,
         observer: SessionObserver,
         early: EarlyLimits,
+        buffer_limit: int,
         metrics: Metrics,
     ) -> None:
-        """Join a machine and a transport; SETTINGS are queued at once."""
+        """Join a machine and a transport; SETTINGS are queued at once.
+
+        Args:
+            transport: the QUIC connection.
+            machine: fresh, of the right role.
+            observer: who is told what happens.
+            early: bounds on what arrives before an exchange has a sink.
+            buffer_limit: bytes that all exchanges' sinks may buffer together.
+            metrics: where drops are counted.
+        """
         self.machine = machine
         self.exchanges: dict[int, Exchange] = {}
         self.is_closed = False
+        self._is_client = machine.is_client
         self._transport = transport
         self._observer = observer
         self._early = early
@@ -120,6 +131,8 @@ class Session:
         self._routes: dict[bytes, Exchange] = {}
         self._held: set[int] = set()
         self._waiting: dict[Exchange, None] = {}
+        self._buffered = 0
+        self._buffer_limit = buffer_limit
         self._orphans: deque[tuple[int, bytes]] = deque(maxlen=early.datagrams)
         self._highest_stream = -1
         machine.start()
@@ -224,6 +237,15 @@ class Session:
         """Bytes of a stream not sent yet."""
         return self._transport.backlog(stream_id)
 
+    @property
+    def is_crowded(self) -> bool:
+        """True while the exchanges together buffer more than `buffer_limit`."""
+        return self._buffered > self._buffer_limit
+
+    def add_buffered(self, size: int) -> None:
+        """Note buffered bytes."""
+        self._buffered += size
+
     def await_drain(self, exchange: Exchange) -> None:
         """Call the sink's `drained` after the next flush."""
         self._waiting[exchange] = None
@@ -303,8 +325,10 @@ class Session:
                     self._requested(event)
                 case ResponseReceived():
                     self._answered(event)
-                case ResetReceived() | StopSendingReceived() | StreamFailed():
+                case ResetReceived() | StreamFailed():
                     self._aborted(event.stream_id)
+                case StopSendingReceived():
+                    self._stopped(event.stream_id)
                 case SettingsReceived():
                     self._observer.session_ready(self)
                 case GoawayReceived():
@@ -347,6 +371,13 @@ class Session:
     def _aborted(self, stream_id: int) -> None:
         exchange = self.exchanges.get(stream_id)
         if exchange is not None:
+            exchange.deliver_abort()
+
+    def _stopped(self, stream_id: int) -> None:
+        """The peer wants no more of ours. Towards a client that awaits its answer this is no abort: a server that
+        refuses early says so (RFC 9114 §4.1)."""
+        exchange = self.exchanges.get(stream_id)
+        if exchange is not None and (exchange.sink is not None or not self._is_client):
             exchange.deliver_abort()
 
     def _unrouted(self, data: bytes) -> bool:

@@ -34,5 +34,5 @@ def check_certificate(certificate: Certificate) -> None:
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*form) != chain[0].public_key().public_bytes(*form):
         raise EngineError(
-            f"tls.private_key: {certificate.private_key} is not the key of the first certificate in {certificate.chain}"
+            f"tls.private_key: {certificate.private_key} is not the key of the certificate in {certificate.chain}"
         )

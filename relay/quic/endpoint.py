@@ -110,12 +110,16 @@ class _Endpoint:
             try:
                 found = self._socket.receive()
             except OSError:
-                return  # an ICMP error of an earlier send: QUIC notices by itself (RFC 9000 §14.2.1)
+                self._refused()
+                return
             if found is not None:
                 self._received(*found)
 
     def _received(self, data: bytes, segment: int, address: Address) -> None:
         raise NotImplementedError
+
+    def _refused(self) -> None:
+        """An ICMP error of an earlier packet: QUIC notices by itself (RFC 9000 §14.2.1)."""
 
     def _unblock(self) -> None:
         while self._unsent:
@@ -170,6 +174,7 @@ class ServerEndpoint(_Endpoint):
         self._routes: dict[bytes, Link] = {}
         self._ids: dict[Link, set[bytes]] = {}
         self._half_open: dict[Link, asyncio.TimerHandle] = {}
+        self._empty: asyncio.Event | None = None
 
     @property
     def connections(self) -> int:
@@ -180,6 +185,16 @@ class ServerEndpoint(_Endpoint):
     def links(self) -> list[Link]:
         """All connections now."""
         return list(self._ids)
+
+    async def quiet(self, limit: float = 1.0) -> None:
+        """Wait until closed connections have said so for long enough, at most `limit` seconds (RFC 9000 §10.2)."""
+        self._empty = asyncio.Event()
+        if self._ids:
+            try:
+                async with asyncio.timeout(limit):
+                    await self._empty.wait()
+            except TimeoutError:
+                return
 
     def id_issued(self, link: Link, connection_id: bytes) -> None:
         """Route this id to `link`."""
@@ -214,6 +229,8 @@ class ServerEndpoint(_Endpoint):
         else:
             self._metrics.count(Metric.CONNECTIONS_CLOSED)
         self._metrics.count(Metric.CONNECTIONS_ACTIVE, -1)
+        if self._empty is not None and not self._ids:
+            self._empty.set()
 
     def _received(self, data: bytes, segment: int, address: Address) -> None:
         size = len(data)
@@ -312,6 +329,11 @@ class ClientEndpoint(_Endpoint):
         """Put `engine` on `sock`, which is connected to the server. Set `link.handler`, then `link.touch()`."""
         super().__init__(sock, poller, loop, metrics, is_connected=True)
         self.link = Link(engine, self, poller, loop, metrics)
+
+    def _refused(self) -> None:
+        """Nobody listens at the server's port: give up at once, unless it was once proven that somebody does."""
+        if not self.link.is_established:
+            self.link.abandon()
 
     def id_issued(self, link: Link, connection_id: bytes) -> None:
         """Nothing to route: all packets of this socket are the link's."""

@@ -325,10 +325,12 @@ class Qh3Engine:
                     payloads = []
                     bursts.append((payloads, packet[1]))
                 payloads.append(packet[0])
-            self._handed = 0
+            if bursts:
+                self._handed = 0
         except (ValueError, RuntimeError):
             # The connection is closing, or a path that is not validated yet has no room for a full packet
             # (RFC 9000 §8.1). What was built goes out; datagrams are lost, as datagrams may be.
+            self._handed = 0
             self.dropped_datagrams += len(self._outbox)
             self._outbox.clear()
         return bursts

@@ -96,10 +96,11 @@ class UdpSocket:
             address: where to, or None on a connected socket.
 
         Returns:
-            How many were taken. Fewer than all means the send buffer is full.
+            How many were taken. Fewer than all means that the send buffer is full, or that the next payload has
+            an error, which the next call raises.
 
         Raises:
-            OSError: what the kernel reports for the payload after the last one taken.
+            OSError: what the kernel reports for the first payload.
         """
         sent = 0
         total = len(payloads)
@@ -125,6 +126,8 @@ class UdpSocket:
                 if end - sent > 1 and exc.errno in _NO_GSO:
                     self.has_gso = False
                     continue
+                if sent:
+                    return sent
                 raise
             sent = end
         return sent

@@ -1,0 +1,198 @@
+"""The report: medians, the ratio to Envoy, the gates, as a table and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+__all__ = ["GATES", "Gate", "Line", "Verdict", "encode_report", "judge_gates", "render_gates", "render_table"]
+
+YARDSTICK = "envoy"
+"The server that the others are compared with."
+
+_DELIVERED = 0.95
+_BUSY = 0.5
+
+
+@dataclass(slots=True)
+class Line:
+    """One line of the report: a row on a server, over all rounds."""
+
+    server: str
+    "Who was measured."
+    key: str
+    "The row's name."
+    unit: str
+    "What the figure counts."
+    figures: list[float] = field(default_factory=list)
+    "The figure of each round."
+    delivered: list[float] = field(default_factory=list)
+    "The share of the work asked for that was done, for each round."
+    proxy_busy: list[float] = field(default_factory=list)
+    "The share of its core that the server used, for each round."
+    load_busy: list[float] = field(default_factory=list)
+    "The share of their core that generator and origins used, for each round."
+    failure: str = ""
+    "Why a round gave no figure."
+
+    @property
+    def figure(self) -> float | None:
+        """The median of the rounds, or None where there is none."""
+        return median(self.figures) if self.figures else None
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know before believing the figure."""
+        notes = [self.failure] if self.failure else []
+        if self.delivered and median(self.delivered) < _DELIVERED:
+            notes.append(f"LOSS: only {median(self.delivered):.0%} delivered")
+        if self.proxy_busy and median(self.proxy_busy) < _BUSY:
+            notes.append("core under 50 % busy")
+        return notes
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A promise: the server's figure is at most so many times the yardstick's."""
+
+    server: str
+    "Who must keep it."
+    key: str
+    "The row."
+    limit: float
+    "The largest ratio."
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A gate beside what was measured."""
+
+    gate: Gate
+    "The promise."
+    ratio: float | None
+    "The ratio, or None when one of the two figures is missing or not to be believed."
+
+    @property
+    def is_kept(self) -> bool:
+        """The ratio is known and within the limit."""
+        return self.ratio is not None and self.ratio <= self.gate.limit
+
+
+GATES = (
+    Gate("relay-qh3", "datagrams/1100/1", 0.6),
+    Gate("relay-qh3", "datagrams/1100/60", 0.6),
+    Gate("relay-qh3", "streams/down/1", 2.0),
+    Gate("relay-qh3", "streams/up/1", 0.7),
+)
+"What the default engine must keep."
+
+
+def _ratio(lines: Iterable[Line], line: Line) -> float | None:
+    """Divide a figure by the yardstick's of the same row."""
+    for other in lines:
+        if other.server == YARDSTICK and other.key == line.key and other.figure and line.figure is not None:
+            return line.figure / other.figure
+    return None
+
+
+def judge_gates(lines: Sequence[Line], gates: Sequence[Gate] = GATES) -> list[Verdict]:
+    """Compare the figures with the gates.
+
+    Args:
+        lines: the report.
+        gates: the promises.
+
+    Returns:
+        A verdict for each gate. A row with a failure or with too much loss on either side has no ratio.
+    """
+    verdicts = []
+    for gate in gates:
+        pair = [line for line in lines if line.key == gate.key and line.server in (gate.server, YARDSTICK)]
+        is_sound = all(not line.failure and all(share >= _DELIVERED for share in line.delivered) for line in pair)
+        ratios = [_ratio(lines, line) for line in pair if line.server == gate.server]
+        verdicts.append(Verdict(gate, ratios[0] if ratios and is_sound else None))
+    return verdicts
+
+
+def render_gates(verdicts: Sequence[Verdict]) -> str:
+    """Write one line for each gate.
+
+    Args:
+        verdicts: what `judge_gates` found.
+
+    Returns:
+        Lines that begin with PASS or MISS.
+    """
+    return "\n".join(
+        f"{'PASS' if verdict.is_kept else 'MISS'}  {verdict.gate.server} {verdict.gate.key}: "
+        f"{'not measured' if verdict.ratio is None else f'{verdict.ratio:.2f}'}"
+        f" of {YARDSTICK}, at most {verdict.gate.limit:.2f}"
+        for verdict in verdicts
+    )
+
+
+def _share(values: list[float]) -> str:
+    """Write the median of some shares."""
+    return f"{median(values):.0%}" if values else "-"
+
+
+def render_table(lines: Sequence[Line], server: str) -> str:
+    """Write the lines of one server.
+
+    Args:
+        lines: the whole report, so that the yardstick is among them.
+        server: whose lines.
+
+    Returns:
+        A table; the spread is that of the rounds.
+    """
+    head = ("row", "figure", "spread", "unit", "of envoy", "done", "proxy", "load", "notes")
+    cells = [head]
+    for line in lines:
+        if line.server != server:
+            continue
+        figure, ratio = line.figure, _ratio(lines, line)
+        cells.append(
+            (
+                line.key,
+                "-" if figure is None else _number(figure),
+                f"{_number(min(line.figures))}..{_number(max(line.figures))}" if len(line.figures) > 1 else "",
+                line.unit,
+                "-" if ratio is None else f"{ratio:.2f}",
+                _share(line.delivered),
+                _share(line.proxy_busy),
+                _share(line.load_busy),
+                "; ".join(line.notes),
+            )
+        )
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    rows = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+    return "\n".join([server, *(f"  {row}".rstrip() for row in rows)])
+
+
+def _number(value: float) -> str:
+    """Write a figure with three digits or so."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def encode_report(lines: Sequence[Line], verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Turn the report into plain data for JSON.
+
+    Args:
+        lines: the report.
+        verdicts: what `judge_gates` found.
+
+    Returns:
+        Every line with its median and its ratio, and every gate.
+    """
+    return {
+        "lines": [
+            {**asdict(line), "figure": line.figure, "of_envoy": _ratio(lines, line), "notes": line.notes}
+            for line in lines
+        ],
+        "gates": [
+            {**asdict(verdict.gate), "ratio": verdict.ratio, "is_kept": verdict.is_kept} for verdict in verdicts
+        ],
+    }

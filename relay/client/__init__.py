@@ -1,0 +1,19 @@
+"""The client side: a library to open tunnels through a relay, and local forwarders."""
+
+from __future__ import annotations
+
+from relay.client.connection import ClientError, RelayClient, RelayOptions, connect_relay
+from relay.client.flows import TunnelClosed, TunnelStream, UdpFlow
+from relay.client.forward import TcpForwarder, UdpForwarder
+
+__all__ = [
+    "ClientError",
+    "RelayClient",
+    "RelayOptions",
+    "TcpForwarder",
+    "TunnelClosed",
+    "TunnelStream",
+    "UdpFlow",
+    "UdpForwarder",
+    "connect_relay",
+]

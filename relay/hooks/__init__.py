@@ -1,0 +1,54 @@
+"""Hooks: how an application or a built-in room takes part in an exchange's life."""
+
+from __future__ import annotations
+
+from relay.hooks.chain import HookChain
+from relay.hooks.context import (
+    AuthScheme,
+    ConnectionContext,
+    EgressBinding,
+    ExchangeContext,
+    IPAddress,
+    Principal,
+    Resolution,
+    TunnelKind,
+)
+from relay.hooks.phases import (
+    Application,
+    Authenticate,
+    Authorize,
+    CheckAddresses,
+    ChooseEgress,
+    Hooks,
+    Phase,
+    Resolve,
+    TunnelClosed,
+    TunnelOpened,
+)
+from relay.hooks.verdicts import Continue, Reject, Replace, Verdict
+
+__all__ = [
+    "Application",
+    "AuthScheme",
+    "Authenticate",
+    "Authorize",
+    "CheckAddresses",
+    "ChooseEgress",
+    "ConnectionContext",
+    "Continue",
+    "EgressBinding",
+    "ExchangeContext",
+    "HookChain",
+    "Hooks",
+    "IPAddress",
+    "Phase",
+    "Principal",
+    "Reject",
+    "Replace",
+    "Resolution",
+    "Resolve",
+    "TunnelClosed",
+    "TunnelKind",
+    "TunnelOpened",
+    "Verdict",
+]

@@ -1,0 +1,95 @@
+"""HTTP/3 clients: a session for each connection, and every request handed on as an exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from masque.errors import ErrorCode
+from masque.h3 import H3Connection, H3Limits
+from masque.head import ResponseHead
+from relay.exchange import EarlyLimits, Exchange
+from relay.hooks import ConnectionContext, IPAddress
+from relay.session import Session, Transport
+from relay.telemetry import Metrics
+
+__all__ = ["H3Ingress", "OnExchange"]
+
+OnExchange = Callable[[Exchange, ConnectionContext], None]
+"Takes over a client's exchange; must answer it exactly once and not raise."
+
+
+class H3Ingress:
+    """The server side of HTTP/3."""
+
+    def __init__(
+        self, on_exchange: OnExchange, limits: H3Limits, early: EarlyLimits, buffer_limit: int, metrics: Metrics
+    ) -> None:
+        """Hand every exchange to `on_exchange`; the rest is what each `Session` gets."""
+        self._on_exchange = on_exchange
+        self._limits = limits
+        self._early = early
+        self._buffer_limit = buffer_limit
+        self._metrics = metrics
+        self._sessions: dict[Session, ConnectionContext] = {}
+        self._is_draining = False
+        self.on_empty: Callable[[], None] | None = None
+        "Called while draining, when the last session has ended."
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The sessions now."""
+        return list(self._sessions)
+
+    @property
+    def exchanges(self) -> int:
+        """Exchanges now, over all sessions."""
+        return sum(len(session.exchanges) for session in self._sessions)
+
+    def accept(self, transport: Transport, client: IPAddress, now: float) -> Session:
+        """A new connection: make its session, which queues SETTINGS at once (RFC 9114 §3.2)."""
+        machine = H3Connection(is_client=False, limits=self._limits)
+        session = Session(transport, machine, self, self._early, self._buffer_limit, self._metrics)
+        self._sessions[session] = ConnectionContext(opened_at=now, client_address=client)
+        return session
+
+    def goaway(self, *, final: bool) -> None:
+        """Tell all clients that the relay takes nothing new, or soon will not (RFC 9114 §5.2)."""
+        self._is_draining = True
+        for session in self.sessions:
+            session.goaway(final=final)
+            if final and not session.exchanges:
+                session.close()
+
+    def close(self) -> None:
+        """Close all connections; tunnels that are left end now."""
+        for session in self.sessions:
+            session.close(ErrorCode.H3_NO_ERROR)
+
+    def exchange_ended(self, session: Session) -> None:
+        """While draining, a connection closes with its last exchange."""
+        if self._is_draining and not session.exchanges and not session.is_closed:
+            session.close(ErrorCode.H3_NO_ERROR)
+
+    # What sessions call.
+
+    def request_received(self, session: Session, exchange: Exchange) -> None:
+        """A client asks for something."""
+        context = self._sessions.get(session)
+        if context is not None:
+            exchange.on_end = lambda: self.exchange_ended(session)
+            self._on_exchange(exchange, context)
+
+    def response_received(self, session: Session, exchange: Exchange, head: ResponseHead) -> None:
+        """A server gets no responses."""
+
+    def session_ready(self, session: Session) -> None:
+        """The client's SETTINGS arrived; nothing waits for them."""
+
+    def session_draining(self, session: Session) -> None:
+        """A client's GOAWAY concerns pushes, which we do not send (RFC 9114 §5.2)."""
+
+    def session_closed(self, session: Session, code: int) -> None:
+        """The connection is over."""
+        self._sessions.pop(session, None)
+        if self._is_draining and not self._sessions and self.on_empty is not None:
+            self.on_empty()

@@ -1,0 +1,212 @@
+"""One exchange's life, phase by phase: the only caller of hooks, and the only place that decides its outcome.
+
+Parse the request, then authenticate, authorize, resolve, check addresses, choose egress and connect, answer, and
+run the tunnel until it is over. Each exchange is one task and has exactly one outcome: a refusal (an HTTP status)
+or a tunnel's end. What a phase raises that it should not is a PROXY_INTERNAL_ERROR of this exchange alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from masque.connect import ConnectRequest
+from masque.connect_udp import connect_udp_response_fields
+from masque.errors import ErrorCode, RequestRejected
+from masque.head import Fields, ResponseHead
+from masque.request import TunnelRequest, parse_request
+from masque.template import Template
+from relay.errors import Failure, FailureKind, RelayError, Side, failure_from_os_error
+from relay.exchange import Exchange
+from relay.hooks import (
+    ConnectionContext,
+    EgressBinding,
+    ExchangeContext,
+    HookChain,
+    IPAddress,
+    Reject,
+    TunnelKind,
+)
+from relay.outcome import Outcome, http_status, metric_label, response_fields
+from relay.poller import Poller
+from relay.quic.socket import connect_udp
+from relay.telemetry import LimitName, Metric, Metrics, get_logger
+from relay.tunnels import TcpSplice, Tunnel, TunnelLimits, UdpRelay, dial_tcp, interleave
+
+__all__ = ["Pipeline", "PipelineLimits"]
+
+T = TypeVar("T")
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineLimits:
+    """Bounds of the phases and of the tunnels they lead to."""
+
+    connect: float
+    "Seconds for connecting, over all addresses."
+    tcp: TunnelLimits
+    "Bounds of TCP tunnels."
+    udp: TunnelLimits
+    "Bounds of UDP tunnels."
+
+
+class Pipeline:
+    """Runs exchanges. One pipeline serves all connections of a worker."""
+
+    def __init__(
+        self,
+        chain: HookChain,
+        templates: Sequence[Template],
+        identity: str,
+        limits: PipelineLimits,
+        poller: Poller,
+        tasks: asyncio.TaskGroup,
+        metrics: Metrics,
+    ) -> None:
+        """Make a pipeline.
+
+        Args:
+            chain: all hooks, in order.
+            templates: where CONNECT-UDP is served.
+            identity: the relay's name in Proxy-Status.
+            limits: bounds.
+            poller: of the loop that runs the tasks.
+            tasks: owns the exchanges' tasks.
+            metrics: where outcomes are counted.
+        """
+        self._chain = chain
+        self._templates = templates
+        self._identity = identity
+        self._limits = limits
+        self._poller = poller
+        self._tasks = tasks
+        self._metrics = metrics
+
+    def start(self, exchange: Exchange, connection: ConnectionContext) -> None:
+        """Take over a client's exchange."""
+        task = self._tasks.create_task(self._run(exchange, connection))
+        exchange.on_abort = partial(_cancel, task)
+
+    async def _run(self, exchange: Exchange, connection: ConnectionContext) -> None:
+        """One exchange, from its head to its one outcome."""
+        context: ExchangeContext | None = None
+        try:
+            request = parse_request(exchange.head, self._templates)
+            kind = TunnelKind.TCP if isinstance(request, ConnectRequest) else TunnelKind.UDP
+            context = ExchangeContext(connection=connection, kind=kind, head=exchange.head, target=request.target)
+            tunnel = await self._open(exchange, context, request)
+        except RequestRejected as error:
+            self._refuse(exchange, Failure(FailureKind.HTTP_REQUEST_ERROR, Side.CLIENT, status=error.status))
+        except RelayError as error:
+            self._refuse(exchange, error.failure)
+        except asyncio.CancelledError:
+            if not exchange.is_aborted:
+                raise  # the relay stops; connections are closed by whoever cancels
+            self._refuse(exchange, Failure(FailureKind.CLIENT_ABORTED, Side.CLIENT))
+        except Exception as exc:  # noqa: BLE001 - a fault here costs this exchange only
+            _log.error("exchange_failed", exception_type=type(exc).__name__)
+            self._refuse(exchange, Failure(FailureKind.PROXY_INTERNAL_ERROR, Side.RELAY, cause=exc))
+        else:
+            await self._follow(tunnel, context)
+
+    async def _open(self, exchange: Exchange, context: ExchangeContext, request: TunnelRequest) -> Tunnel:
+        """All phases up to the answer.
+
+        Raises:
+            RelayError: the exchange is refused.
+        """
+        chain = self._chain
+        _unless_rejected(await chain.authenticate(context))
+        _unless_rejected(await chain.authorize(context))
+        resolution = _unless_rejected(await chain.resolve(context))
+        addresses = _unless_rejected(await chain.check_addresses(context, resolution.addresses))
+        if context.kind is TunnelKind.TCP:
+            return await self._open_tcp(exchange, context, addresses)
+        return await self._open_udp(exchange, context, addresses)
+
+    async def _open_tcp(
+        self, exchange: Exchange, context: ExchangeContext, addresses: tuple[IPAddress, ...]
+    ) -> Tunnel:
+        """Connect, answer, splice (RFC 9110 §9.3.6: the 2xx says that the connection exists)."""
+
+        async def choose(address: IPAddress) -> EgressBinding:
+            return _unless_rejected(await self._chain.choose_egress(context, address))
+
+        sock = await dial_tcp(addresses, context.target.port, choose, self._limits.connect)
+        if exchange.is_aborted:
+            sock.close()
+            raise RelayError(Failure(FailureKind.CLIENT_ABORTED, Side.CLIENT))
+        self._accept(exchange, ())
+        return TcpSplice(exchange, sock, self._poller, self._limits.tcp, self._metrics)
+
+    async def _open_udp(
+        self, exchange: Exchange, context: ExchangeContext, addresses: tuple[IPAddress, ...]
+    ) -> Tunnel:
+        """Make a connected socket to the first address that has a route, and answer (RFC 9298 §3.1)."""
+        failure = Failure(FailureKind.DESTINATION_IP_UNROUTABLE, Side.TARGET)
+        for address in interleave(addresses):
+            binding = _unless_rejected(await self._chain.choose_egress(context, address))
+            source = None if binding.source is None else str(binding.source)
+            try:
+                sock = connect_udp(str(address), context.target.port, source)
+            except OSError as error:
+                failure = failure_from_os_error(error)
+                continue
+            if exchange.is_aborted:
+                sock.close()
+                raise RelayError(Failure(FailureKind.CLIENT_ABORTED, Side.CLIENT))
+            self._accept(exchange, connect_udp_response_fields())
+            return UdpRelay(exchange, sock, self._poller, self._limits.udp, self._metrics)
+        raise RelayError(failure)
+
+    def _accept(self, exchange: Exchange, fields: Fields) -> None:
+        """Answer 200. From here on the tunnel, and not this task, learns of an abort."""
+        exchange.on_abort = None
+        exchange.respond(ResponseHead(200, fields))
+
+    def _refuse(self, exchange: Exchange, failure: Failure) -> None:
+        """Answer with the failure's status, or nothing when the client is gone."""
+        outcome = Outcome(failure)
+        self._metrics.count(Metric.REQUESTS_REFUSED, 1, metric_label(outcome))
+        if failure.kind is FailureKind.CONNECTION_TIMEOUT:
+            self._metrics.count(Metric.LIMITS_HIT, 1, LimitName.CONNECT)
+        _log.debug("exchange_refused", outcome=metric_label(outcome).value)
+        exchange.on_abort = None
+        if exchange.is_over:
+            return
+        if failure.kind is FailureKind.CLIENT_ABORTED or exchange.is_answered:
+            exchange.abort(ErrorCode.H3_REQUEST_CANCELLED)
+        else:
+            fields = response_fields(failure, self._identity)
+            exchange.respond(ResponseHead(http_status(failure), fields), fin=True)
+
+    async def _follow(self, tunnel: Tunnel, context: ExchangeContext) -> None:
+        """The tunnel's life: hooks hear of both ends, metrics count both."""
+        self._metrics.count(Metric.TUNNELS_OPENED, 1, tunnel.kind)
+        self._metrics.count(Metric.TUNNELS_ACTIVE, 1, tunnel.kind)
+        self._chain.tunnel_opened(context)
+        try:
+            await asyncio.shield(tunnel.closed)
+        finally:
+            tunnel.close(Outcome.failed(FailureKind.RELAY_DRAINING, Side.RELAY))  # only when cancelled; else it is
+            outcome = tunnel.closed.result()
+            self._metrics.count(Metric.TUNNELS_ACTIVE, -1, tunnel.kind)
+            self._metrics.count(Metric.TUNNELS_CLOSED, 1, tunnel.kind, metric_label(outcome))
+            _log.debug("tunnel_closed", kind=tunnel.kind.value, outcome=metric_label(outcome).value)
+            self._chain.tunnel_closed(context, outcome)
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+
+
+def _unless_rejected(verdict: T | Reject) -> T:
+    """The value that a chain answered with. Raises RelayError for a rejection."""
+    if isinstance(verdict, Reject):
+        raise RelayError(verdict.failure)
+    return verdict

@@ -1,0 +1,219 @@
+"""The composition root of one worker: makes every part from the settings and joins them.
+
+Nothing else builds two rooms together. A server starts, serves until it is told to drain, and ends with nothing
+left open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from masque.h3 import H3Limits
+from masque.template import Template
+from relay.auth import auth_hooks
+from relay.egress import egress_hooks
+from relay.exchange import EarlyLimits
+from relay.hooks import Application, HookChain, Hooks
+from relay.ingress import Drain, H3Ingress
+from relay.pipeline import Pipeline, PipelineLimits
+from relay.policy import policy_hooks
+from relay.poller import Poller
+from relay.quic.certificate import check_certificate
+from relay.quic.endpoint import ServerEndpoint
+from relay.quic.engine import Address, Certificate, EngineName, TransportLimits, load_factory
+from relay.quic.link import Link, LinkHandler
+from relay.quic.socket import UdpSocket, bind_udp
+from relay.resolver import Resolver, resolver_hooks
+from relay.settings import Settings, Upstream, require_certificate, resolver_upstreams
+from relay.telemetry import Metrics
+from relay.tunnels import TunnelLimits
+
+__all__ = ["Server", "Startup", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Startup:
+    """What can fail before anything serves: the socket and the certificate, ready."""
+
+    settings: Settings
+    "The effective settings."
+    socket: UdpSocket
+    "Bound to the listening address."
+    certificate: Certificate
+    "Readable, and of one kind with its key."
+    upstreams: tuple[Upstream, ...]
+    "The resolvers to ask."
+
+
+def prepare(settings: Settings) -> Startup:
+    """Check the certificate and bind the socket.
+
+    Raises:
+        relay.settings.SettingsError: a certificate or key is not set, or no resolver is known.
+        relay.quic.engine.EngineError: the certificate or key cannot be used.
+        OSError: the address cannot be bound.
+    """
+    chain, private_key = require_certificate(settings)
+    certificate = Certificate(chain, private_key)
+    check_certificate(certificate)
+    load_factory(EngineName(settings.quic.engine), transport_limits(settings), certificate)
+    upstreams = resolver_upstreams(settings)
+    quic = settings.quic
+    sock = bind_udp(settings.listen.host, settings.listen.port, quic.receive_buffer, quic.send_buffer)
+    return Startup(settings, sock, certificate, upstreams)
+
+
+def transport_limits(settings: Settings) -> TransportLimits:
+    """What QUIC connections announce and keep."""
+    return TransportLimits(
+        max_datagram_size=settings.quic.max_datagram_size,
+        idle=settings.limits.idle.total_seconds(),
+        streams=settings.limits.streams,
+        datagram_queue=settings.limits.datagram_queue,
+    )
+
+
+def pipeline_limits(settings: Settings) -> PipelineLimits:
+    """What the phases and tunnels keep."""
+    limits = settings.limits
+
+    def tunnel(idle: float) -> TunnelLimits:
+        return TunnelLimits(
+            idle=idle,
+            buffer=limits.tunnel_buffer,
+            backlog=max(64 << 10, limits.tunnel_buffer // 8),
+            write_stall=limits.write_stall.total_seconds(),
+            capsule=limits.capsule,
+        )
+
+    return PipelineLimits(
+        connect=limits.connect.total_seconds(),
+        tcp=tunnel(limits.tcp_idle.total_seconds()),
+        udp=tunnel(limits.udp_idle.total_seconds()),
+    )
+
+
+class Server:
+    """One worker: serves `Startup.socket` on the running loop."""
+
+    def __init__(self, startup: Startup, metrics: Metrics, applications: Sequence[Application] = ()) -> None:
+        """Keep what is needed; `run` starts.
+
+        Args:
+            startup: from `prepare`.
+            metrics: where counts go.
+            applications: asked for their hooks, in order, before the built-in ones.
+        """
+        self.settings = startup.settings
+        self.metrics = metrics
+        self._certificate = startup.certificate
+        self._socket = startup.socket
+        self._upstreams = startup.upstreams
+        self._applications = applications
+        self._stop = asyncio.Event()
+        self._endpoint: ServerEndpoint | None = None
+        self._ingress: H3Ingress | None = None
+        self.is_ready = asyncio.Event()
+        "Set when packets are being received."
+
+    @property
+    def address(self) -> Address:
+        """Where the relay listens."""
+        return self._socket.address
+
+    @property
+    def connections(self) -> int:
+        """Connections now."""
+        return 0 if self._endpoint is None else self._endpoint.connections
+
+    @property
+    def exchanges(self) -> int:
+        """Exchanges now, tunnels included."""
+        return 0 if self._ingress is None else self._ingress.exchanges
+
+    def stop(self) -> None:
+        """Drain: no new connections, GOAWAY, tunnels get their time; `run` then returns."""
+        self._stop.set()
+
+    def reload_certificate(self) -> None:
+        """Read the certificate and key again, for connections from now on; the old pair stays on error.
+
+        Raises:
+            relay.quic.engine.EngineError: the new pair cannot be used.
+        """
+        check_certificate(self._certificate)
+        factory = load_factory(
+            EngineName(self.settings.quic.engine), transport_limits(self.settings), self._certificate
+        )
+        if self._endpoint is not None:
+            self._endpoint.factory = factory
+
+    async def run(self) -> None:
+        """Serve until `stop`, then drain and return."""
+        settings = self.settings
+        loop = asyncio.get_running_loop()
+        hooks = await self._hooks()
+        poller = Poller(loop)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                pipeline = Pipeline(
+                    HookChain(hooks, self.metrics),
+                    [Template(text) for text in settings.templates.udp],
+                    settings.identity,
+                    pipeline_limits(settings),
+                    poller,
+                    tasks,
+                    self.metrics,
+                )
+                ingress = self._ingress = H3Ingress(
+                    pipeline.start,
+                    H3Limits(field_section=settings.limits.field_section),
+                    EarlyLimits(settings.limits.early_data, settings.limits.early_datagrams),
+                    settings.limits.connection_buffer,
+                    self.metrics,
+                )
+                endpoint = self._listen(ingress, poller, loop)
+                self.is_ready.set()
+                await self._stop.wait()
+                endpoint.is_accepting = False
+                await Drain(ingress, settings.limits.drain.total_seconds(), self.metrics).run()
+                await endpoint.quiet()
+        finally:
+            if self._endpoint is not None:
+                self._endpoint.close()
+            poller.close()
+
+    def _listen(self, ingress: H3Ingress, poller: Poller, loop: asyncio.AbstractEventLoop) -> ServerEndpoint:
+        settings = self.settings
+
+        def accept(link: Link, address: Address) -> LinkHandler:
+            return ingress.accept(link, ipaddress.ip_address(address[0].partition("%")[0]), poller.now)
+
+        self._endpoint = ServerEndpoint(
+            self._socket,
+            load_factory(EngineName(settings.quic.engine), transport_limits(settings), self._certificate),
+            accept,
+            poller,
+            loop,
+            self.metrics,
+            max_connections=settings.limits.connections,
+            retry_threshold=settings.quic.retry_threshold,
+            handshake=settings.limits.handshake.total_seconds(),
+        )
+        return self._endpoint
+
+    async def _hooks(self) -> list[Hooks]:
+        """Applications first, then the built-in rooms; each is asked in this order in every phase."""
+        settings = self.settings
+        resolver = Resolver(settings.resolver, self._upstreams, metrics=self.metrics)
+        hooks = [await start(settings) for start in self._applications]
+        return [
+            *hooks,
+            auth_hooks(settings.auth),
+            policy_hooks(settings.policy),
+            resolver_hooks(resolver),
+            egress_hooks(settings.egress),
+        ]

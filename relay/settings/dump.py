@@ -1,0 +1,65 @@
+"""Shows the settings to an operator: the effective tree without secrets, and what every setting means."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from functools import reduce
+
+from relay.settings.schema import SettingPath, dotted, leaves
+from relay.settings.tree import Settings
+
+__all__ = ["describe_settings", "dump_settings", "redacted"]
+
+_DIGEST_SHOWN = len("sha256:") + 8
+
+
+def redacted(settings: Settings) -> dict[str, object]:
+    """Return the effective settings by dotted name, with what authenticates clients cut down.
+
+    Paths are shown as paths. Of a preshared key's digest the first digits remain, so that one can tell keys
+    apart; of Basic entries only their number.
+    """
+    return {dotted(path): _shown(path, _value(settings, path)) for path in leaves()}
+
+
+def dump_settings(settings: Settings) -> str:
+    """Return the effective settings as TOML, without secrets. A comment stands for what is not set."""
+    lines: list[str] = []
+    section: SettingPath = ()
+    for path in leaves():
+        if path[:-1] != section:
+            section = path[:-1]
+            lines += ["", f"[{dotted(section)}]"]
+        value = _shown(path, _value(settings, path))
+        lines.append(f"# {path[-1]} is not set" if value is None else f"{path[-1]} = {json.dumps(value)}")
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def describe_settings() -> str:
+    """Return every setting's name, default and meaning, one paragraph each."""
+    defaults = Settings()
+    paragraphs = []
+    for path, info in leaves().items():
+        default = _shown(path, _value(defaults, path))
+        text = "not set" if default is None else json.dumps(default)
+        paragraphs.append(f"{dotted(path)} (default {text})\n    {info.description or ''}")
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _value(settings: Settings, path: SettingPath) -> object:
+    return reduce(getattr, path, settings)
+
+
+def _shown(path: SettingPath, value: object) -> object:
+    if path == ("auth", "preshared") and isinstance(value, tuple):
+        return [f"{str(entry)[:_DIGEST_SHOWN]}..." for entry in value]
+    if path == ("auth", "basic") and isinstance(value, tuple):
+        return [f"<{len(value)} {'entry' if len(value) == 1 else 'entries'}>"] if value else []
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}s"
+    if isinstance(value, tuple):
+        return [item if isinstance(item, int) else str(item) for item in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)

@@ -1,0 +1,231 @@
+"""Brings the settings together: a TOML file, then the environment, then the command line; the last one wins.
+
+The only place where the environment and the settings file are read. A name that no setting has is refused in
+every source, so that a typo cannot pass for a default. Messages name the setting and where it was set, and
+show the value unless it belongs to `auth`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from relay.settings.schema import SettingPath, branches, dotted, is_list, is_optional, leaves
+from relay.settings.tree import Settings
+
+__all__ = ["SettingsError", "load_settings", "require_certificate"]
+
+ENV_PREFIX = "RELAY_"
+"What the names of all our environment variables begin with."
+
+_NOT_FROM_ENVIRONMENT = frozenset({("telemetry", "debug_addresses")})
+"Settings that a variable left behind could switch on without anybody noticing."
+
+_WORDS = {
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "byte_size": 'must be a size, like 65536, "64KiB" or "4MiB"',
+    "byte_size_unit": 'must be a size, like 65536, "64KiB" or "4MiB"',
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number",
+    "int_type": "must be a whole number",
+    "ip_v4_address": "must be an IPv4 address",
+    "ip_v6_address": "must be an IPv6 address",
+    "path_type": "must be a path",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+}
+"What the validator's kinds of error mean to an operator."
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. The text says which ones, where they were set, and what is wrong."""
+
+
+@dataclass(slots=True)
+class _Collected:
+    """Values of all sources so far, and what was wrong with them."""
+
+    values: dict[SettingPath, object] = field(default_factory=dict)
+    sources: dict[SettingPath, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def put(self, path: SettingPath, value: object, source: str) -> None:
+        """Keep a value; it takes the place of a weaker source's."""
+        self.values[path] = value
+        self.sources[path] = f"from {source}"
+
+    def refuse(self, name: str, source: str, wrong: str) -> None:
+        """Remember a problem."""
+        self.problems.append(f"{name} (from {source}): {wrong}")
+
+    def tree(self) -> dict[str, Any]:
+        """Return the values nested as the settings are."""
+        nested: dict[str, Any] = {}
+        for path, value in self.values.items():
+            branch = nested
+            for name in path[:-1]:
+                branch = branch.setdefault(name, {})
+            branch[path[-1]] = value
+        return nested
+
+
+def load_settings(
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> Settings:
+    """Read all sources and return the settings.
+
+    Args:
+        path: a TOML file, or None for none.
+        environ: the environment; only names that begin with `RELAY_` are looked at, `__` parts the levels,
+            and lists are JSON.
+        overrides: dotted names and values of the command line's `--set`; lists are JSON.
+
+    Raises:
+        SettingsError: a file cannot be read, a name is unknown, or a value is wrong. One line for each
+            problem; no line shows a value of `auth`.
+    """
+    collected = _Collected()
+    if path is not None:
+        _read_file(path, collected)
+    _read_environment(environ or {}, collected)
+    _read_overrides(overrides or {}, collected)
+    if collected.problems:
+        raise SettingsError("\n".join(collected.problems))
+    try:
+        return Settings(**collected.tree())
+    except ValidationError as error:
+        problems = [_describe(detail, collected.sources) for detail in error.errors(include_url=False)]
+    raise SettingsError("\n".join(dict.fromkeys(problems)))
+
+
+def require_certificate(settings: Settings) -> tuple[Path, Path]:
+    """Return the certificate's and the private key's file; a relay that serves needs both.
+
+    Raises:
+        SettingsError: one of them is not set.
+    """
+    certificate, private_key = settings.tls.certificate, settings.tls.private_key
+    if certificate is None or private_key is None:
+        missing = [n for n, v in (("certificate", certificate), ("private_key", private_key)) if v is None]
+        raise SettingsError("\n".join(f"tls.{name} (not set): must name a PEM file to serve" for name in missing))
+    return certificate, private_key
+
+
+def _read_file(path: Path, collected: _Collected) -> None:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: is not valid TOML: {error}") from None
+    known, groups = leaves(), branches()
+    for name, value in _flatten(document, (), known):
+        if name in known:
+            collected.put(name, value, str(path))
+        elif name in groups:
+            if not isinstance(value, dict):
+                collected.refuse(dotted(name), str(path), "is a group of settings; set its members")
+        else:
+            collected.refuse(dotted(name), str(path), _unknown(dotted(name), map(dotted, known)))
+
+
+def _flatten(
+    table: Mapping[str, object], above: SettingPath, known: Mapping[SettingPath, object]
+) -> Iterator[tuple[SettingPath, object]]:
+    for name, value in table.items():
+        path = (*above, name)
+        if isinstance(value, dict) and value and path not in known:
+            yield from _flatten(value, path, known)
+        else:
+            yield path, value
+
+
+def _read_environment(environ: Mapping[str, str], collected: _Collected) -> None:
+    names = {ENV_PREFIX + "__".join(path).upper(): path for path in leaves()}
+    for variable, text in environ.items():
+        if not variable.upper().startswith(ENV_PREFIX):
+            continue
+        path = names.get(variable)
+        if path is None:
+            collected.refuse(variable, "the environment", _unknown(variable, names))
+        elif path in _NOT_FROM_ENVIRONMENT:
+            wrong = "cannot be set by an environment variable; set it in the file or on the command line"
+            collected.refuse(dotted(path), variable, wrong)
+        else:
+            _put_text(path, text, variable, collected)
+
+
+def _read_overrides(overrides: Mapping[str, str], collected: _Collected) -> None:
+    names = {dotted(path): path for path in leaves()}
+    groups = {dotted(path) for path in branches()}
+    for name, text in overrides.items():
+        if name in names:
+            _put_text(names[name], text, "the command line", collected)
+        elif name in groups:
+            collected.refuse(name, "the command line", "is a group of settings; set its members")
+        else:
+            collected.refuse(name, "the command line", _unknown(name, names))
+
+
+def _put_text(path: SettingPath, text: str, source: str, collected: _Collected) -> None:
+    """Turn text into what the setting's kind wants: JSON for a list, None for an optional left empty."""
+    value: object = text
+    if is_list(path):
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, list):
+            collected.refuse(dotted(path), source, 'must be a JSON list, like ["a", "b"]')
+            return
+    elif text == "" and is_optional(path):
+        value = None
+    collected.put(path, value, source)
+
+
+def _unknown(name: str, candidates: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.75)
+    return f"is no setting; did you mean {close[0]}?" if close else "is no setting"
+
+
+def _describe(detail: ErrorDetails, sources: Mapping[SettingPath, str]) -> str:
+    """Say in one line which setting is wrong, where it was set, and why."""
+    parts = [part for part in detail["loc"] if not isinstance(part, int)]
+    index = next((f"[{part}]" for part in detail["loc"] if isinstance(part, int)), "")
+    path: SettingPath = tuple(str(part) for part in parts)
+    while path and path not in leaves() and path not in branches():
+        path = path[:-1]
+    wrong = _reason(detail)
+    members = re.match(r"([a-z_]+(?:, [a-z_]+)*): ", wrong)
+    if path in branches() and members is not None:
+        blamed = [(*path, name) for name in members[1].split(", ")]
+        names = ", ".join(f"{dotted(one)} ({sources.get(one, 'default')})" for one in blamed)
+        return f"{names}: {wrong[members.end() :]}"
+    given = detail["input"]
+    shows_value = path in leaves() and path[0] != "auth" and isinstance(given, str | int | float)
+    value = f", not {str(given)[:80]}" if shows_value else ""
+    return f"{dotted(path)}{index} ({sources.get(path, 'default')}): {wrong}{value if value.isprintable() else ''}"
+
+
+def _reason(detail: ErrorDetails) -> str:
+    context = detail.get("ctx", {})
+    if detail["type"] == "value_error":
+        return str(context.get("error", "is not valid"))
+    if detail["type"] == "literal_error":
+        return f"must be {context.get('expected', 'one of the known words')}"
+    return _WORDS.get(detail["type"], "is not valid")

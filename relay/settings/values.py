@@ -1,0 +1,174 @@
+"""Kinds of setting values: durations, upstream resolvers, and the entries that credentials are checked by.
+
+Each parser says what is wrong in words that follow "must be", and never repeats the value: it may be secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass, field
+from datetime import timedelta
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+__all__ = [
+    "BasicEntry",
+    "ScryptCost",
+    "Upstream",
+    "encode_basic_entry",
+    "encode_preshared_entry",
+    "parse_basic_entry",
+    "parse_duration",
+    "parse_preshared_entry",
+    "parse_upstream",
+]
+
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)?")
+_UNITS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PRESHARED = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
+_BASIC = re.compile(
+    r"([^:\x00-\x1f\x7f]{1,128}):scrypt:(\d{1,8}),(\d{1,3}),(\d{1,3}):([\w-]{16,86}):([\w-]{43})", re.A
+)
+_SCRYPT_MEMORY = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A recursive resolver that the relay asks."""
+
+    address: IPv4Address | IPv6Address
+    "Its address."
+    port: int = 53
+    "Its port, for UDP and for TCP."
+
+
+@dataclass(frozen=True, slots=True)
+class ScryptCost:
+    """What one password check costs (RFC 7914 §2)."""
+
+    n: int = 16384
+    "CPU and memory cost: a power of two."
+    r: int = 8
+    "Block size."
+    p: int = 1
+    "Parallelization."
+
+    @property
+    def memory(self) -> int:
+        """The bytes that one check needs."""
+        return 128 * self.r * (self.n + self.p + 2)
+
+
+@dataclass(frozen=True, slots=True)
+class BasicEntry:
+    """One user of the Basic scheme, without the password."""
+
+    user: str = field(repr=False)
+    "The user name (RFC 7617 §2): no colon, no control characters."
+    cost: ScryptCost
+    "How the hash was made."
+    salt: bytes = field(repr=False)
+    "The salt."
+    digest: bytes = field(repr=False)
+    "scrypt of the password, 32 bytes."
+
+
+def parse_duration(value: object) -> object:
+    """Read a duration: seconds as a number, or a number with ms, s, m, h or d.
+
+    Args:
+        value: what a source holds; a timedelta passes as it is.
+
+    Returns:
+        A timedelta.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e9:
+        return timedelta(seconds=value)
+    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError('must be a duration, like 30, "500ms", "30s", "2m" or "1h"')
+    return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+
+
+def parse_upstream(text: str) -> Upstream:
+    """Read the address of a resolver: `192.0.2.53`, `192.0.2.53:5353`, `2001:db8::53` or `[2001:db8::53]:5353`.
+
+    Raises:
+        ValueError: it is none of these, or the port is not 1..65535.
+    """
+    host, port = text, "53"
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError("must be an address, or address:port with an IPv6 address in brackets")
+        port = rest[1:] if rest else port
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise ValueError("must be an IP address, with or without a port; names are not possible here") from None
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise ValueError("must have a port of 1..65535")
+    return Upstream(address, int(port))
+
+
+def parse_preshared_entry(entry: str) -> bytes:
+    """Read `sha256:<64 hex digits>`.
+
+    Returns:
+        The SHA-256 digest of the key, 32 bytes.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    found = _PRESHARED.fullmatch(entry)
+    if found is None:
+        raise ValueError('must be "sha256:" and 64 hex digits, as `relay key` prints it')
+    return bytes.fromhex(found[1])
+
+
+def encode_preshared_entry(digest: bytes) -> str:
+    """Write the SHA-256 digest of a key as the settings hold it."""
+    return f"sha256:{digest.hex()}"
+
+
+def parse_basic_entry(entry: str) -> BasicEntry:
+    """Read `user:scrypt:<n>,<r>,<p>:<salt>:<hash>`; salt and hash are base64url without padding.
+
+    Raises:
+        ValueError: it has another form, or its cost is outside of what a relay should spend.
+    """
+    found = _BASIC.fullmatch(entry)
+    if found is None:
+        raise ValueError('must be "user:scrypt:n,r,p:salt:hash", as `relay key --basic` prints it')
+    cost = ScryptCost(int(found[2]), int(found[3]), int(found[4]))
+    if not 1024 <= cost.n <= 2**20 or cost.n & (cost.n - 1) or not 1 <= cost.r <= 32 or not 1 <= cost.p <= 16:
+        raise ValueError("must have a scrypt cost of n a power of two in 1024..1048576, r 1..32, p 1..16")
+    if cost.memory > _SCRYPT_MEMORY:
+        raise ValueError("must have a scrypt cost that needs at most 256 MiB")
+    try:
+        salt, digest = _from_base64url(found[5]), _from_base64url(found[6])
+    except binascii.Error:
+        raise ValueError("must have salt and hash in base64url") from None
+    return BasicEntry(found[1], cost, salt, digest)
+
+
+def encode_basic_entry(entry: BasicEntry) -> str:
+    """Write an entry as the settings hold it."""
+    cost = f"{entry.cost.n},{entry.cost.r},{entry.cost.p}"
+    return f"{entry.user}:scrypt:{cost}:{_to_base64url(entry.salt)}:{_to_base64url(entry.digest)}"
+
+
+def _to_base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _from_base64url(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -1,0 +1,10 @@
+"""Tunnels: what an accepted exchange becomes."""
+
+from __future__ import annotations
+
+from relay.tunnels.dial import dial_tcp, interleave
+from relay.tunnels.tcp import TcpSplice
+from relay.tunnels.tunnel import Tunnel, TunnelLimits
+from relay.tunnels.udp import UdpRelay
+
+__all__ = ["TcpSplice", "Tunnel", "TunnelLimits", "UdpRelay", "dial_tcp", "interleave"]

@@ -1,0 +1,167 @@
+"""A stream's datagrams and a connected UDP socket: drives `masque.tunnel.UdpTunnel` (RFC 9298 §5).
+
+A turn's payloads from the client leave in as few system calls as their sizes allow; what the target sent comes in as
+one buffer and goes out as one run of DATAGRAM frames. The kernel checks the sender, because the socket is connected.
+"""
+
+from __future__ import annotations
+
+from masque.errors import MasqueError
+from masque.tunnel import UdpTunnel
+from relay.errors import Failure, FailureKind, Side, failure_from_os_error
+from relay.exchange import Exchange
+from relay.hooks import TunnelKind
+from relay.outcome import Outcome
+from relay.poller import Poller
+from relay.quic.socket import UdpSocket
+from relay.telemetry import DropReason, LimitName, Metric, Metrics
+from relay.tunnels.tunnel import Tunnel, TunnelLimits
+
+__all__ = ["UdpRelay"]
+
+
+class UdpRelay(Tunnel):
+    """A CONNECT-UDP tunnel's datagram path. Takes over the socket, which is connected."""
+
+    kind = TunnelKind.UDP
+    idle_limit = LimitName.UDP_IDLE
+
+    def __init__(
+        self, exchange: Exchange, sock: UdpSocket, poller: Poller, limits: TunnelLimits, metrics: Metrics
+    ) -> None:
+        """Start relaying; attaches itself to the exchange, which delivers what came early."""
+        super().__init__(exchange, poller, limits, metrics)
+        self._socket = sock
+        self._machine = UdpTunnel(exchange.stream_id, limits.capsule)
+        self._prefix = self._machine.prefix
+        self._sent = 0
+        self._sent_bytes = 0
+        self._received = 0
+        self._received_bytes = 0
+        self._too_big = 0
+        self._target_full = 0
+        poller.add(sock.fileno(), self._ready)
+        exchange.open_datagrams(self._prefix)
+        exchange.attach(self)
+
+    # What the exchange calls.
+
+    def payloads_received(self, payloads: list[bytes]) -> None:
+        """UDP payloads for the target, of one turn."""
+        if self.is_closed:
+            return
+        self.active_at = self.poller.now
+        try:
+            sent = self._socket.send(payloads)
+        except OSError as error:
+            sent = self._send_each(payloads, error)
+        self._sent += sent
+        if sent < len(payloads):
+            self._target_full += len(payloads) - sent
+            payloads = payloads[:sent]
+        self._sent_bytes += sum(map(len, payloads))
+
+    def datagram_received(self, datagram: bytes) -> None:
+        """An HTTP Datagram, context id first."""
+        try:
+            payload = self._machine.receive_datagram(datagram)
+        except MasqueError:
+            self._refuse()
+            return
+        if payload is not None:
+            self.payloads_received([payload])
+
+    def data_received(self, data: bytes, fin: bool) -> None:
+        """Capsules; the stream's end is the tunnel's end."""
+        try:
+            payloads = self._machine.receive_data(data, fin)
+        except MasqueError:
+            self._refuse()
+            return
+        if payloads:
+            self.payloads_received(payloads)
+        if fin and not self.is_closed:
+            self.exchange.end_content()
+            self.close(Outcome.closed())
+
+    def drained(self) -> None:
+        """Datagrams do not wait for a backlog."""
+
+    def aborted(self) -> None:
+        """The stream is gone."""
+        self.close(Outcome.failed(FailureKind.CLIENT_ABORTED, Side.CLIENT))
+
+    # What the poller calls.
+
+    def _ready(self, events: int) -> None:
+        try:
+            found = self._socket.receive()
+        except OSError as error:
+            self._target_failed(error)
+            return
+        if found is None:
+            return
+        data, segment, _ = found
+        self.active_at = self.poller.now
+        count = -(-len(data) // segment) if segment else 1
+        self._received += count
+        self._received_bytes += len(data)
+        if self.exchange.max_datagram_payload:
+            self._too_big += count - self.exchange.send_datagrams(self._prefix, data, segment)
+        else:
+            self._send_capsules(data, segment)
+
+    # Inside.
+
+    def _send_each(self, payloads: list[bytes], error: OSError) -> int:
+        """The kernel refused a batch: one payload too big for the path is dropped alone (RFC 9298 §5)."""
+        sent = 0
+        for payload in payloads:
+            try:
+                sent += self._socket.send([payload])
+            except OSError as exc:
+                failure = failure_from_os_error(exc)
+                if failure.side is Side.TARGET:
+                    self._target_failed(exc)
+                    break
+                self._too_big += 1
+        return sent
+
+    def _target_failed(self, error: OSError) -> None:
+        """An ICMP error says that nobody is there: the tunnel ends (RFC 9298 §3.1)."""
+        self.close(Outcome(failure_from_os_error(error)))
+
+    def _refuse(self) -> None:
+        self.close(Outcome(Failure(FailureKind.HTTP_REQUEST_ERROR, Side.CLIENT)))
+
+    def _send_capsules(self, data: bytes, segment: int) -> None:
+        """For a peer without H3_DATAGRAM: capsules on the stream, dropped while it is behind (RFC 9297 §3.5)."""
+        if self.exchange.backlog > self.limits.backlog:
+            self.metrics.count(Metric.DATAGRAMS_DROPPED, 1, DropReason.QUEUE_FULL)
+            return
+        encode = self._machine.encode_capsule
+        pieces = [data[start : start + segment] for start in range(0, len(data), segment)] if data else [b""]
+        self.exchange.write(b"".join(map(encode, pieces)))
+
+    # What `Tunnel.close` calls.
+
+    def release_socket(self, outcome: Outcome) -> None:
+        """Close the socket."""
+        self.poller.remove(self._socket.fileno())
+        self._socket.close()
+
+    def add_counts(self) -> None:
+        """Datagrams and bytes each way, and what was dropped."""
+        count = self.metrics.count
+        count(Metric.DATAGRAMS_TO_TARGET, self._sent)
+        count(Metric.DATAGRAMS_TO_CLIENT, self._received)
+        count(Metric.BYTES_TO_TARGET, self._sent_bytes, self.kind)
+        count(Metric.BYTES_TO_CLIENT, self._received_bytes, self.kind)
+        drops = (
+            (self._too_big, DropReason.TOO_BIG),
+            (self._target_full, DropReason.TARGET_FULL),
+            (self._machine.dropped + self._machine.discarded, DropReason.NO_TUNNEL),
+        )
+        for dropped, reason in drops:
+            if dropped:
+                count(Metric.DATAGRAMS_DROPPED, dropped, reason)
