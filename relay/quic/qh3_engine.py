@@ -59,19 +59,34 @@ _UNI_STREAMS: Final = 16
 class _Tap:
     """Stands where the connection expects its core, and sorts the core's events.
 
-    What the relay wants to see goes to the engine's lists in order, without an object of qh3 being made. What qh3
-    itself must handle (the handshake, the end) passes on.
+    What the relay wants to see goes to the engine's lists, without an object of qh3 being made. A stream's data of
+    one turn is joined: with several streams at once the core has an event for each packet. What qh3 itself must
+    handle (the handshake, the end) passes on.
     """
 
     def __init__(self, core: QuicConnectionCore) -> None:
         self.core = core
         self.datagrams: list[bytes] = []
         self.events: list[Event] = []
+        self.chunks: dict[int, list[bytes]] = {}
+        self.ended: set[int] = set()
         self.held: set[int] = set()
         self.waiting = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.core, name)
+
+    def take_events(self) -> list[Event]:
+        """What was sorted so far: stream data first, since whatever ends a stream follows its data."""
+        events: list[Event] = [
+            StreamData(stream_id, chunks[0] if len(chunks) == 1 else b"".join(chunks), stream_id in self.ended)
+            for stream_id, chunks in self.chunks.items()
+        ]
+        events += self.events
+        self.chunks.clear()
+        self.ended.clear()
+        self.events.clear()
+        return events
 
     def next_event(self) -> tuple[Any, ...] | None:
         """The next event that qh3 itself must see; None when there is none, or a stream is held."""
@@ -80,6 +95,7 @@ class _Tap:
         core = self.core
         add_datagram = self.datagrams.append
         add_event = self.events.append
+        chunks = self.chunks
         while True:
             event = core.next_event()
             if event is None:
@@ -90,7 +106,13 @@ class _Tap:
             if kind == "datagram":
                 add_datagram(event[1])
             elif kind == "stream_data":
-                add_event(StreamData(event[1], event[2], event[3]))
+                stream_id = event[1]
+                if stream_id in chunks:
+                    chunks[stream_id].append(event[2])
+                else:
+                    chunks[stream_id] = [event[2]]
+                if event[3]:
+                    self.ended.add(stream_id)
             elif kind == "stream_reset":
                 add_event(StreamReset(event[1], event[2]))
             elif kind == "stop_sending":
@@ -366,9 +388,8 @@ class Qh3Engine:
 
     def _translate(self) -> None:
         connection = self._connection
-        if connection.is_started and connection.tap.events:
-            self._events += connection.tap.events
-            connection.tap.events.clear()
+        if connection.is_started:
+            self._events += connection.tap.take_events()
         while (event := connection.next_event()) is not None:
             if isinstance(event, HandshakeCompleted):
                 self._measure()
