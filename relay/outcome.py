@@ -207,7 +207,7 @@ def response_fields(failure: Failure, identity: str) -> Fields:
     """Return the fields of the response that refuses an exchange.
 
     `Proxy-Status` where there is an error type, `Proxy-Authenticate` once for each challenge of a 407
-    (RFC 9110 §11.7.1), `Retry-After` for a 429 and for a relay that drains.
+    (RFC 9110 §11.7.1), `Allow` for a 405 (§15.5.6), `Retry-After` for a 429 and for a relay that drains.
 
     Args:
         failure: why the exchange is refused.
@@ -218,6 +218,8 @@ def response_fields(failure: Failure, identity: str) -> Fields:
     if member is not None:
         fields.append((b"proxy-status", member))
     status = http_status(failure)
+    if status == 405:
+        fields.append((b"allow", b"CONNECT"))
     if status == 407:
         fields.extend((b"proxy-authenticate", challenge) for challenge in failure.challenges)
     if status == 429 or failure.kind is FailureKind.RELAY_DRAINING:

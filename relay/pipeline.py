@@ -47,6 +47,8 @@ _log = get_logger()
 class PipelineLimits:
     """Bounds of the phases and of the tunnels they lead to."""
 
+    decide: float
+    "Seconds for authentication, policy and resolving."
     connect: float
     "Seconds for connecting, over all addresses."
     tcp: TunnelLimits
@@ -120,14 +122,23 @@ class Pipeline:
         Raises:
             RelayError: the exchange is refused.
         """
+        try:
+            async with asyncio.timeout(self._limits.decide):
+                addresses = await self._decide(context)
+        except TimeoutError:
+            self._metrics.count(Metric.LIMITS_HIT, 1, LimitName.DECIDE)
+            raise RelayError(Failure(FailureKind.PROXY_INTERNAL_ERROR, Side.RELAY, context="decide")) from None
+        if context.kind is TunnelKind.TCP:
+            return await self._open_tcp(exchange, context, addresses)
+        return await self._open_udp(exchange, context, addresses)
+
+    async def _decide(self, context: ExchangeContext) -> tuple[IPAddress, ...]:
+        """The deciding phases: may it be, and where does it go?"""
         chain = self._chain
         _unless_rejected(await chain.authenticate(context))
         _unless_rejected(await chain.authorize(context))
         resolution = _unless_rejected(await chain.resolve(context))
-        addresses = _unless_rejected(await chain.check_addresses(context, resolution.addresses))
-        if context.kind is TunnelKind.TCP:
-            return await self._open_tcp(exchange, context, addresses)
-        return await self._open_udp(exchange, context, addresses)
+        return _unless_rejected(await chain.check_addresses(context, resolution.addresses))
 
     async def _open_tcp(
         self, exchange: Exchange, context: ExchangeContext, addresses: tuple[IPAddress, ...]

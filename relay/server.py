@@ -90,6 +90,7 @@ def pipeline_limits(settings: Settings) -> PipelineLimits:
         )
 
     return PipelineLimits(
+        decide=limits.decide.total_seconds(),
         connect=limits.connect.total_seconds(),
         tcp=tunnel(limits.tcp_idle.total_seconds()),
         udp=tunnel(limits.udp_idle.total_seconds()),

@@ -85,6 +85,11 @@ class H3Connection:
         return self._control.settings
 
     @property
+    def is_client(self) -> bool:
+        """Our role."""
+        return self._is_client
+
+    @property
     def is_closed(self) -> bool:
         """Whether the machine is dead: it failed or was closed."""
         return self._is_closed

@@ -72,14 +72,20 @@ class TcpTunnel:
         """True while the socket is to be read."""
         return not self.is_aborted and not self._is_download_ended
 
-    def receive_data(self, data: bytes, fin: bool = False) -> None:
-        """The stream brought bytes, or its FIN, or both. Then write `data_to_send` to the socket."""
+    def receive_data(self, data: bytes, fin: bool = False, *, is_crowded: bool = False) -> None:
+        """The stream brought bytes, or its FIN, or both. Then write `data_to_send` to the socket.
+
+        Args:
+            data: the next bytes of the stream.
+            fin: whether they are the last.
+            is_crowded: the connection's tunnels together hold too much: hold this stream before its own mark.
+        """
         if self.is_aborted or self._is_fin_received:
             return
         if data:
             self._waiting.append(memoryview(data))
             self.buffered += len(data)
-            if self.buffered > self._high_water and not self._is_held:
+            if (is_crowded or self.buffered > self._high_water) and not self._is_held:
                 self._is_held = True
                 self._actions.append(TcpAction.HOLD_STREAM)
         if fin:

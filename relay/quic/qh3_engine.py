@@ -76,6 +76,11 @@ class _Tap:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.core, name)
 
+    def release_if_ending(self) -> None:
+        """The end of a connection must be seen even while a stream is held."""
+        if self.core.state != "connected":
+            self.held.clear()
+
     def take_events(self) -> list[Event]:
         """What was sorted so far: stream data first, since whatever ends a stream follows its data."""
         events: list[Event] = [
@@ -268,6 +273,7 @@ class Qh3Engine:
             report = tap.core.receive_gro_buffer(data, segment, address, now)
             if tap.held:
                 tap.waiting += report[5]
+                tap.release_if_ending()
             connection.drain()
         else:
             for start in range(0, len(data), segment):
@@ -380,7 +386,10 @@ class Qh3Engine:
         return None if timer is None else timer[1]
 
     def on_deadline(self, now: float) -> None:
-        self._connection.handle_timer(now)
+        core = self._connection.tap.core
+        core.handle_timer(now)
+        self._connection.tap.release_if_ending()
+        self._connection.drain()
 
     def close(self, code: int, reason: str = "") -> None:
         self._outbox.clear()

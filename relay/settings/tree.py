@@ -247,6 +247,8 @@ class LimitSettings(_Branch):
     """A UDP tunnel without a datagram for so long is closed. RFC 9298 §6.1 advises not less than 2 minutes."""
     tcp_idle: Annotated[Duration, _lasting(1, 86_400)] = timedelta(seconds=300)
     """A TCP tunnel without a byte for so long is closed."""
+    decide: Annotated[Duration, _lasting(0.1, 300)] = timedelta(seconds=15)
+    """How long authentication, policy and resolving, with all hooks, may take before connecting begins."""
     connect: Annotated[Duration, _lasting(0.1, 300)] = timedelta(seconds=10)
     """How long connecting to a target may take, over all its addresses."""
     field_section: Annotated[ByteSize, _sized(1024, _MIB)] = ByteSize(16 * 1024)

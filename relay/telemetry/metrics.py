@@ -80,6 +80,7 @@ class LimitName(StrEnum):
     HANDSHAKE = "handshake"
     UDP_IDLE = "udp_idle"
     TCP_IDLE = "tcp_idle"
+    DECIDE = "decide"
     CONNECT = "connect"
     FIELD_SECTION = "field_section"
     EARLY_DATA = "early_data"

@@ -12,6 +12,7 @@ import socket
 import struct
 from typing import Final
 
+from masque.errors import ErrorCode
 from masque.tunnel import TcpAction, TcpTunnel
 from relay.errors import Failure, FailureKind, Side, failure_from_os_error
 from relay.exchange import Exchange
@@ -66,10 +67,9 @@ class TcpSplice(Tunnel):
         """No prefix was opened; nothing comes here."""
 
     def datagram_received(self, datagram: bytes) -> None:
-        """Classic CONNECT has no datagram semantics: the stream is aborted (RFC 9297 §2)."""
-        self._failure = Failure(FailureKind.HTTP_REQUEST_ERROR, Side.CLIENT)
-        self._machine.receive_error()
-        self._act()
+        """Classic CONNECT has no datagram semantics: the stream is aborted (RFC 9297 §2.1)."""
+        self.exchange.abort(ErrorCode.H3_DATAGRAM_ERROR)
+        self.close(Outcome.failed(FailureKind.HTTP_REQUEST_ERROR, Side.CLIENT))
 
     def drained(self) -> None:
         """The stream's backlog may be small enough to read on."""
