@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from masque.h3 import H3Limits
 from masque.template import Template
@@ -23,15 +25,18 @@ from relay.policy import policy_hooks
 from relay.poller import Poller
 from relay.quic.certificate import check_certificate
 from relay.quic.endpoint import ServerEndpoint
-from relay.quic.engine import Address, Certificate, EngineName, TransportLimits, load_factory
+from relay.quic.engine import Address, Certificate, EngineFactory, EngineName, TransportLimits, load_factory
 from relay.quic.link import Link, LinkHandler
 from relay.quic.socket import UdpSocket, bind_udp
 from relay.resolver import Resolver, resolver_hooks
-from relay.settings import Settings, Upstream, require_certificate, resolver_upstreams
+from relay.settings import Settings, SettingsError, Upstream, require_certificate, resolver_upstreams
 from relay.telemetry import Metrics
 from relay.tunnels import TunnelLimits
 
 __all__ = ["Server", "Startup", "prepare"]
+
+_RESET_KEY_SIZE = 32
+"Bytes of a key for stateless reset tokens, at least."
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,10 @@ class Startup:
     "Bound to the listening address."
     certificate: Certificate
     "Readable, and of one kind with its key."
+    transport: TransportLimits
+    "What QUIC connections announce and keep."
+    factory: EngineFactory
+    "Makes connections with the certificate."
     upstreams: tuple[Upstream, ...]
     "The resolvers to ask."
 
@@ -52,28 +61,43 @@ def prepare(settings: Settings) -> Startup:
     """Check the certificate and bind the socket.
 
     Raises:
-        relay.settings.SettingsError: a certificate or key is not set, or no resolver is known.
+        relay.settings.SettingsError: a certificate or key is not set, no resolver is known, or the key of stateless
+            resets cannot be read.
         relay.quic.engine.EngineError: the certificate or key cannot be used.
         OSError: the address cannot be bound.
     """
     chain, private_key = require_certificate(settings)
     certificate = Certificate(chain, private_key)
     check_certificate(certificate)
-    load_factory(EngineName(settings.quic.engine), transport_limits(settings), certificate)
+    transport = transport_limits(settings, _reset_key(settings.quic.reset_key))
+    factory = load_factory(EngineName(settings.quic.engine), transport, certificate)
     upstreams = resolver_upstreams(settings)
     quic = settings.quic
     sock = bind_udp(settings.listen.host, settings.listen.port, quic.receive_buffer, quic.send_buffer)
-    return Startup(settings, sock, certificate, upstreams)
+    return Startup(settings, sock, certificate, transport, factory, upstreams)
 
 
-def transport_limits(settings: Settings) -> TransportLimits:
-    """What QUIC connections announce and keep."""
+def transport_limits(settings: Settings, reset_key: bytes | None) -> TransportLimits:
+    """What QUIC connections announce and keep; without a reset key, one that lives as long as this process."""
     return TransportLimits(
         max_datagram_size=settings.quic.max_datagram_size,
         idle=settings.limits.idle.total_seconds(),
         streams=settings.limits.streams,
         datagram_queue=settings.limits.datagram_queue,
+        reset_key=reset_key or os.urandom(_RESET_KEY_SIZE),
     )
+
+
+def _reset_key(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        key = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"quic.reset_key: cannot read {path}: {error.strerror}") from error
+    if len(key) < _RESET_KEY_SIZE:
+        raise SettingsError(f"quic.reset_key: {path} must hold at least {_RESET_KEY_SIZE} random bytes")
+    return key
 
 
 def pipeline_limits(settings: Settings) -> PipelineLimits:
@@ -112,6 +136,8 @@ class Server:
         self.metrics = metrics
         self._certificate = startup.certificate
         self._socket = startup.socket
+        self._transport = startup.transport
+        self._factory = startup.factory
         self._upstreams = startup.upstreams
         self._applications = applications
         self._stop = asyncio.Event()
@@ -146,9 +172,8 @@ class Server:
             relay.quic.engine.EngineError: the new pair cannot be used.
         """
         check_certificate(self._certificate)
-        factory = load_factory(
-            EngineName(self.settings.quic.engine), transport_limits(self.settings), self._certificate
-        )
+        factory = load_factory(EngineName(self.settings.quic.engine), self._transport, self._certificate)
+        self._factory = factory
         if self._endpoint is not None:
             self._endpoint.factory = factory
 
@@ -195,7 +220,7 @@ class Server:
 
         self._endpoint = ServerEndpoint(
             self._socket,
-            load_factory(EngineName(settings.quic.engine), transport_limits(settings), self._certificate),
+            self._factory,
             accept,
             poller,
             loop,
@@ -203,6 +228,7 @@ class Server:
             max_connections=settings.limits.connections,
             retry_threshold=settings.quic.retry_threshold,
             handshake=settings.limits.handshake.total_seconds(),
+            reset_key=self._transport.reset_key,
         )
         return self._endpoint
 

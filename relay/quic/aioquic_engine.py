@@ -40,6 +40,7 @@ from relay.quic.engine import (
     TransportLimits,
     cut,
 )
+from relay.quic.packet import reset_token
 
 __all__ = ["AioquicEngine", "AioquicFactory"]
 
@@ -64,6 +65,8 @@ class _Connection(QuicConnection):
         self.held = set()
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = limits.streams
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = _UNI_STREAMS
+        if not self._is_client:
+            self._host_cids[0].stateless_reset_token = reset_token(limits.reset_key, self.host_cid)
 
     def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream) -> None:
         if not stream.max_stream_data_local or stream.receiver.is_finished:

@@ -21,8 +21,10 @@ from relay.quic.packet import (
     LongHeader,
     RetryTokens,
     encode_retry,
+    encode_stateless_reset,
     encode_version_negotiation,
     parse_long_header,
+    reset_token,
 )
 from relay.quic.socket import UdpSocket
 from relay.telemetry import DropReason, LimitName, Metric, Metrics, get_logger
@@ -31,6 +33,8 @@ __all__ = ["ClientEndpoint", "ServerEndpoint"]
 
 _log = get_logger()
 _ID_END = 1 + CONNECTION_ID_LENGTH
+_RESETS_PER_SECOND = 100
+"Stateless resets sent at most; each costs a packet of ours for one of anybody's."
 
 
 class _Endpoint:
@@ -149,6 +153,7 @@ class ServerEndpoint(_Endpoint):
         max_connections: int,
         retry_threshold: int,
         handshake: float,
+        reset_key: bytes,
     ) -> None:
         """Start to receive.
 
@@ -162,6 +167,7 @@ class ServerEndpoint(_Endpoint):
             max_connections: connections at once; beyond, Initial packets are dropped.
             retry_threshold: half-open handshakes from which clients must prove their address.
             handshake: seconds a handshake may take.
+            reset_key: makes stateless reset tokens, the same that the factory's engines announce.
         """
         super().__init__(sock, poller, loop, metrics, is_connected=False)
         self.factory = factory
@@ -170,6 +176,9 @@ class ServerEndpoint(_Endpoint):
         self._max_connections = max_connections
         self._retry_threshold = retry_threshold
         self._handshake = handshake
+        self._reset_key = reset_key
+        self._reset_second = -1
+        self._resets_left = 0
         self._tokens = RetryTokens(lifetime=handshake)
         self._routes: dict[bytes, Link] = {}
         self._ids: dict[Link, set[bytes]] = {}
@@ -256,7 +265,7 @@ class ServerEndpoint(_Endpoint):
             if link is not None:
                 link.receive(data, len(data), address)
             else:
-                self._metrics.count(Metric.DATAGRAMS_DROPPED, 1, DropReason.UNROUTABLE)
+                self._unknown(data, address)
             return
         header = parse_long_header(data)
         if header is None:
@@ -273,6 +282,19 @@ class ServerEndpoint(_Endpoint):
                 self._metrics.count(Metric.VERSION_NEGOTIATIONS)
         elif header.is_initial and len(header.destination_id) >= 8:
             self._initial(header, data, address)
+
+    def _unknown(self, data: bytes, address: Address) -> None:
+        """A packet of a connection that is no more, or never was: say so, a bounded number of times a second."""
+        self._metrics.count(Metric.DATAGRAMS_DROPPED, 1, DropReason.UNROUTABLE)
+        second = int(self._poller.now)
+        if second != self._reset_second:
+            self._reset_second = second
+            self._resets_left = _RESETS_PER_SECOND
+        if self._resets_left and len(data) > _ID_END:
+            self._resets_left -= 1
+            packet = encode_stateless_reset(len(data), reset_token(self._reset_key, data[1:_ID_END]))
+            if packet is not None:
+                self._reply(packet, address)
 
     def _initial(self, header: LongHeader, data: bytes, address: Address) -> None:
         """A client's first packet: make it prove its address, or make a connection."""

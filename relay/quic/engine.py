@@ -10,6 +10,7 @@ once, then look at `deadline`.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -74,6 +75,8 @@ class TransportLimits:
     "DATAGRAM frames waiting to be sent; the oldest is dropped beyond."
     max_datagram_frame_size: int = 65535
     "Largest DATAGRAM frame accepted (RFC 9221 §3)."
+    reset_key: bytes = field(default_factory=lambda: os.urandom(32), repr=False)
+    "Makes the stateless reset token of a server's first connection id (RFC 9000 §10.3.2)."
 
 
 @dataclass(frozen=True, slots=True)

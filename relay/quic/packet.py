@@ -1,11 +1,12 @@
-"""The few QUIC packets that exist outside a connection (RFC 8999, RFC 9000 §17, RFC 9001 §5.8).
+"""The few QUIC packets that exist outside a connection (RFC 8999, RFC 9000 §10.3 and §17, RFC 9001 §5.8).
 
-Enough to find a packet's connection, to answer an unknown version, and to make a client prove its address with
-a Retry. No state, no clock, no socket.
+Enough to find a packet's connection, to answer an unknown version, to make a client prove its address with a Retry,
+and to tell a client that its connection is no more. No state, no clock, no socket.
 """
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 import os
 import struct
@@ -24,8 +25,10 @@ __all__ = [
     "LongHeader",
     "RetryTokens",
     "encode_retry",
+    "encode_stateless_reset",
     "encode_version_negotiation",
     "parse_long_header",
+    "reset_token",
 ]
 
 VERSION_1: Final = 0x00000001
@@ -35,6 +38,9 @@ MIN_INITIAL_SIZE: Final = 1200
 
 _INITIAL: Final = 0x00
 _RETRY: Final = 0x03
+_SHORTEST_RESET: Final = 21
+_LONGEST_RESET: Final = 43
+"Looks like a short packet, and cannot be told from one without the token."
 _RETRY_KEY: Final = bytes.fromhex("be0c690b9f66575a1d766b54e368c84e")
 _RETRY_NONCE: Final = bytes.fromhex("461599d35d632bf2239825bb")
 
@@ -113,6 +119,25 @@ def encode_retry(header: LongHeader, source_id: bytes, token: bytes) -> bytes:
     )
     pseudo = bytes((len(header.destination_id),)) + header.destination_id + packet
     return packet + AESGCM(_RETRY_KEY).encrypt(_RETRY_NONCE, b"", pseudo)
+
+
+def reset_token(key: bytes, connection_id: bytes) -> bytes:
+    """The stateless reset token of one of our connection ids: 16 bytes that only the key's holder can make
+    (RFC 9000 §10.3.2)."""
+    return hmac.digest(key, connection_id, "sha256")[:16]
+
+
+def encode_stateless_reset(received: int, token: bytes) -> bytes | None:
+    """A stateless reset in answer to a packet of `received` bytes, always shorter than it (RFC 9000 §10.3).
+
+    Returns:
+        The packet, or None when the one received is too short to be answered.
+    """
+    size = min(received - 1, _LONGEST_RESET)
+    if size < _SHORTEST_RESET:
+        return None
+    noise = os.urandom(size - len(token))
+    return bytes((0x40 | noise[0] & 0x3F,)) + noise[1:] + token
 
 
 class RetryTokens:

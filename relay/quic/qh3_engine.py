@@ -44,6 +44,7 @@ from relay.quic.engine import (
     TransportLimits,
     cut,
 )
+from relay.quic.packet import reset_token
 
 __all__ = ["Qh3Engine", "Qh3Factory"]
 
@@ -205,6 +206,9 @@ class _Connection(QuicConnection):
             remote_initial_source_connection_id=remote_source_cid,
             original_destination_connection_id=self._original_destination_connection_id,
             retry_source_connection_id=self._retry_source_connection_id,
+            stateless_reset_token=(
+                None if self._is_client else reset_token(self._configuration.limits.reset_key, self.host_cid)
+            ),
             version_change_handler=self._set_version,
         )
         return self._tls

@@ -156,6 +156,9 @@ class QuicSettings(_Branch):
     """The largest UDP payload sent, in bytes. Below 1350 an inner QUIC handshake of 1252 bytes does not fit."""
     retry_threshold: Annotated[int, _within(0, 1_000_000)] = 64
     """Half-open handshakes above which new clients must prove their address (RFC 9000 §8.1.2); 0 is always."""
+    reset_key: Path | None = None
+    """A file with 32 random bytes or more, kept over restarts: clients of connections that a restart cut learn so at
+    once by a stateless reset (RFC 9000 §10.3). Without it they wait for their idle time-out."""
     receive_buffer: Annotated[ByteSize, _sized(64 * 1024, 256 * _MIB)] = ByteSize(4 * _MIB)
     """The kernel's receive buffer of the listening socket; the kernel may grant less."""
     send_buffer: Annotated[ByteSize, _sized(64 * 1024, 256 * _MIB)] = ByteSize(4 * _MIB)
