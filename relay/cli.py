@@ -11,9 +11,11 @@ import getpass
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Coroutine, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
 
 import anyio
 
@@ -188,8 +190,11 @@ def _run_server(settings: Settings, hint: str | None) -> int:
     configure_logging(
         LogLevel(telemetry.level), LogFormat(telemetry.format), debug_addresses=telemetry.debug_addresses
     )
+    sys.excepthook = _report_crash
     if settings.auth.open:
         _log.warning("open_relay", setting="auth.open")
+    elif not settings.auth.preshared and not settings.auth.basic:
+        raise SettingsError("auth: nobody could use this relay; set auth.preshared (`relay key` makes an entry)")
     try:
         startup = prepare(settings)
     except OSError as error:
@@ -197,6 +202,13 @@ def _run_server(settings: Settings, hint: str | None) -> int:
         raise SettingsError(f"listen: cannot use {listen.host} port {listen.port}: {error.strerror}") from error
     asyncio.run(_serve_until_told(startup, hint))
     return 0
+
+
+def _report_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A crash's text may quote what a client sent, so only its kind and place are told."""
+    frame = traceback.extract_tb(trace)[-1] if trace is not None else None
+    place = f"{Path(frame.filename).name}:{frame.lineno}" if frame is not None else "unknown"
+    _log.critical("crashed", exception_type=kind.__name__, place=place)
 
 
 async def _serve_until_told(startup: Startup, hint: str | None) -> None:

@@ -205,6 +205,12 @@ class ServerEndpoint(_Endpoint):
             except TimeoutError:
                 return
 
+    def close(self) -> None:
+        """Close the socket and forget all connections."""
+        for link in self.links:
+            link.abandon()
+        super().close()
+
     def id_issued(self, link: Link, connection_id: bytes) -> None:
         """Route this id to `link`."""
         ids = self._ids.get(link)
@@ -369,6 +375,12 @@ class ClientEndpoint(_Endpoint):
     def link_over(self, link: Link) -> None:
         """The socket has no use without its connection."""
         self.close()
+
+    def close(self) -> None:
+        """Close the socket and forget the connection."""
+        if not self._is_closed:
+            super().close()
+            self.link.abandon()
 
     def _received(self, data: bytes, segment: int, address: Address) -> None:
         if data:
