@@ -75,6 +75,13 @@ class Verdict:
     "The ratio, or None when one of the two figures is missing or not to be believed."
 
     @property
+    def word(self) -> str:
+        """PASS, MISS, or NONE when there is nothing to judge by."""
+        if self.ratio is None:
+            return "NONE"
+        return "PASS" if self.is_kept else "MISS"
+
+    @property
     def is_kept(self) -> bool:
         """The ratio is known and within the limit."""
         return self.ratio is not None and self.ratio <= self.gate.limit
@@ -123,11 +130,11 @@ def render_gates(verdicts: Sequence[Verdict]) -> str:
         verdicts: what `judge_gates` found.
 
     Returns:
-        Lines that begin with PASS or MISS.
+        Lines that begin with PASS, MISS or NONE. NONE is not kept: a promise that was not measured is not met.
     """
     return "\n".join(
-        f"{'PASS' if verdict.is_kept else 'MISS'}  {verdict.gate.server} {verdict.gate.key}: "
-        f"{'not measured' if verdict.ratio is None else f'{verdict.ratio:.2f}'}"
+        f"{verdict.word}  {verdict.gate.server} {verdict.gate.key}: "
+        f"{'no figure' if verdict.ratio is None else f'{verdict.ratio:.2f}'}"
         f" of {YARDSTICK}, at most {verdict.gate.limit:.2f}"
         for verdict in verdicts
     )
