@@ -23,18 +23,20 @@ class ChildError(Exception):
 
 
 class Child:
-    """One child process on one core; unless it is silent, with a line-wise pipe in both directions.
+    """One child process, on one core if asked; unless it is silent, with a line-wise pipe in both directions.
 
     Use it as a context manager: leaving ends the process, first with SIGTERM, then with SIGKILL.
     """
 
-    def __init__(self, name: str, command: Sequence[str], core: int, folder: Path, is_silent: bool = False) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], core: int | None, folder: Path, is_silent: bool = False
+    ) -> None:
         """Start the process.
 
         Args:
             name: what to call it in messages; also names its log.
             command: the program and its arguments.
-            core: the only core it may use.
+            core: the only core it may use, or None for all.
             folder: where its standard error is kept.
             is_silent: nobody reads what it prints; its standard output is kept with its standard error.
 
@@ -46,7 +48,8 @@ class Child:
         self._log = folder / f"{name}.log"
         self._pending = b""
         before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {core})
+        if core is not None:
+            os.sched_setaffinity(0, {core})
         try:
             with self._log.open("wb") as log:
                 self._process = subprocess.Popen(

@@ -85,6 +85,12 @@ class H3Connection:
         return self._control.settings
 
     @property
+    def carries_datagrams(self) -> bool:
+        """Whether H3_DATAGRAM was both sent and received: only then may DATAGRAM frames be sent (RFC 9297 §2.1.1)."""
+        theirs = self._control.settings
+        return theirs is not None and theirs.h3_datagram and self._settings.h3_datagram
+
+    @property
     def is_client(self) -> bool:
         """Our role."""
         return self._is_client

@@ -138,8 +138,9 @@ class TcpTunnel:
         self.is_aborted = True
         self._waiting.clear()
         self.buffered = 0
+        owes_release = self._is_held or TcpAction.RELEASE_STREAM in self._actions
+        self._is_held = False
         self._actions.clear()
-        if self._is_held:
-            self._is_held = False
+        if owes_release:
             self._actions.append(TcpAction.RELEASE_STREAM)
         self._actions.extend(actions)

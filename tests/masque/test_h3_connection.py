@@ -290,6 +290,15 @@ def test_a_server_goes_away() -> None:
     assert pair.closes == []
 
 
+def test_a_client_opens_nothing_from_the_servers_line_on() -> None:
+    client = make_client()
+    client.receive_stream_data(3, frame(7, b"\x08"), False)
+    with pytest.raises(LocalMisuse):
+        client.send_request(8, GET_HEAD)
+    client.send_request(4, GET_HEAD)
+    assert client.open_requests == 1
+
+
 def test_a_rejected_request_is_rejected_once() -> None:
     server = make_server()
     server.send_goaway(final=True)

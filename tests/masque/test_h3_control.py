@@ -142,6 +142,14 @@ def test_bad_settings(payload: bytes, code: ErrorCode) -> None:
     expect_failure(machine, code)
 
 
+def test_settings_at_the_limit_are_read() -> None:
+    payload = b"\x21\x00\x33\x01"
+    for limit, is_closed in ((len(payload), False), (len(payload) - 1, True)):
+        machine = H3Connection(is_client=False, limits=H3Limits(control_frame=limit))
+        machine.receive_stream_data(2, CONTROL + frame(4, payload), False)
+        assert machine.is_closed == is_closed
+
+
 def test_settings_above_the_limit_are_refused_by_their_length() -> None:
     machine, stream_id = fresh(False)
     machine.receive_stream_data(stream_id, CONTROL + b"\x04" + encode_uint_var(1 << 40), False)

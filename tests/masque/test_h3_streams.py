@@ -43,6 +43,7 @@ from tests.masque.h3_wire import (
     make_requester,
     make_server,
     ok_head,
+    section,
 )
 
 HEAD_HEAD = RequestHead(b"HEAD", authority=b"relay.example", scheme=b"https", path=b"/")
@@ -239,6 +240,7 @@ CLIENT_STREAM_FAULTS = [
     (GET_HEAD, headers([(b":status", b"100")]) * 257, False, ErrorCode.H3_EXCESSIVE_LOAD),
     (GET_HEAD, headers([(b":status", b"1000")]), False, ErrorCode.H3_MESSAGE_ERROR),
     (GET_HEAD, sized(OK, b"1"), True, ErrorCode.H3_MESSAGE_ERROR),
+    (CONNECT_HEAD, sized([(b":status", b"300")], b"1"), True, ErrorCode.H3_MESSAGE_ERROR),
     (CONNECT_HEAD, sized([(b":status", b"407")], b"1"), True, ErrorCode.H3_MESSAGE_ERROR),
 ]
 
@@ -267,6 +269,20 @@ def test_responses_that_cost_the_connection(request_head: RequestHead, wire: byt
     assert last.code is code
 
 
+def test_content_of_the_announced_length() -> None:
+    found = receive(make_server(), sized(GET, b"3") + data(b"ab") + data(b"c") + data(b""), True)
+    assert found[1:] == [DataReceived(0, b"abc", True)]
+
+
+@pytest.mark.parametrize(
+    ("spare", "detail"), [(0, "a field section above the limit"), (-1, "a HEADERS frame above the limit")]
+)
+def test_a_frame_at_the_limit_is_decoded(spare: int, detail: str) -> None:
+    encoded = section([(b":method", b"a" * 20)])
+    (failure,) = receive(make_server(H3Limits(field_section=len(encoded) + spare)), frame(1, encoded), False)
+    assert failure == StreamFailed(0, ErrorCode.H3_EXCESSIVE_LOAD, detail)
+
+
 def test_only_data_on_an_accepted_connect() -> None:
     machine = make_server()
     receive(machine, headers(CONNECT), False)
@@ -277,7 +293,7 @@ def test_only_data_on_an_accepted_connect() -> None:
     assert failure.code is ErrorCode.H3_FRAME_UNEXPECTED
 
 
-@pytest.mark.parametrize(("lines", "status"), [(UDP, 200), (CONNECT, 502)])
+@pytest.mark.parametrize(("lines", "status"), [(UDP, 200), (CONNECT, 300), (CONNECT, 502)])
 def test_trailers_where_there_is_no_tunnel(lines: Lines, status: int) -> None:
     machine = make_server()
     receive(machine, headers(lines), False)
@@ -319,6 +335,13 @@ def test_a_skipped_frame_is_not_kept() -> None:
     finally:
         tracemalloc.stop()
     assert kept < 20_000
+
+
+def test_empty_input_inside_a_frame_tells_nothing() -> None:
+    machine = make_server()
+    receive(machine, headers(CONNECT) + data(b"abc")[:-1], False)
+    assert receive(machine, b"", False) == []
+    assert receive(machine, b"c", False) == [DataReceived(0, b"c", False)]
 
 
 def test_many_tiny_frames_come_as_one_event() -> None:
