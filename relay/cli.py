@@ -274,7 +274,8 @@ def _forward(options: argparse.Namespace) -> int:
     try:
         asyncio.run(_until_terminated(forwarder.run(listen, ready)))
     except OSError as error:
-        raise ClientError(f"--listen: cannot use {options.listen}: {error.strerror}") from error
+        reason = os.strerror(error.errno) if error.errno else error.strerror  # asyncio and socket add to strerror
+        raise ClientError(f"--listen: cannot use {options.listen}: {reason}") from error
     return 0
 
 

@@ -177,8 +177,9 @@ class Exchange:
             self.end()
 
     def attach(self, sink: Sink) -> None:
-        """Deliver to `sink` from now on, first what came early."""
+        """Deliver to `sink` from now on, first what came early, an abort included."""
         self.sink = sink
+        was_aborted = self.is_aborted
         data, self._early_data = self._early_data, []
         datagrams, self._early_datagrams = self._early_datagrams, []
         if self._is_held:
@@ -188,8 +189,10 @@ class Exchange:
             sink.data_received(b"".join(data), self._early_fin)
         for datagram in datagrams:
             if self.is_over:
-                return
+                break
             sink.datagram_received(datagram)
+        if was_aborted:
+            sink.aborted()
 
     def open_datagrams(self, prefix: bytes) -> None:
         """Hand payloads with this prefix to the sink in batches, prefix removed."""

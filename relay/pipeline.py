@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from masque.connect import ConnectRequest
 from masque.connect_udp import connect_udp_response_fields
-from masque.errors import ErrorCode, RequestRejected
+from masque.errors import ErrorCode, LocalMisuse, RequestRejected
 from masque.head import Fields, ResponseHead
 from masque.request import TunnelRequest, parse_request
 from masque.template import Template
@@ -91,13 +91,16 @@ class Pipeline:
 
     def start(self, exchange: Exchange, connection: ConnectionContext) -> None:
         """Take over a client's exchange."""
-        task = self._tasks.create_task(self._run(exchange, connection))
-        exchange.on_abort = partial(_cancel, task)
+        self._tasks.create_task(self._run(exchange, connection))
 
     async def _run(self, exchange: Exchange, connection: ConnectionContext) -> None:
         """One exchange, from its head to its one outcome."""
         context: ExchangeContext | None = None
         try:
+            if exchange.is_aborted:
+                raise RelayError(Failure(FailureKind.CLIENT_ABORTED, Side.CLIENT))
+            # Not before: a task cancelled before its first step never gets to clean up.
+            exchange.on_abort = partial(_cancel, asyncio.current_task())
             request = parse_request(exchange.head, self._templates)
             kind = TunnelKind.TCP if isinstance(request, ConnectRequest) else TunnelKind.UDP
             context = ExchangeContext(connection=connection, kind=kind, head=exchange.head, target=request.target)
@@ -190,11 +193,15 @@ class Pipeline:
         exchange.on_abort = None
         if exchange.is_over:
             return
-        if failure.kind is FailureKind.CLIENT_ABORTED or exchange.is_answered:
+        if failure.kind is FailureKind.CLIENT_ABORTED or exchange.is_answered or exchange.is_aborted:
             exchange.abort(ErrorCode.H3_REQUEST_CANCELLED)
-        else:
-            fields = response_fields(failure, self._identity)
+            return
+        fields = response_fields(failure, self._identity)
+        try:
             exchange.respond(ResponseHead(http_status(failure), fields), fin=True)
+        except LocalMisuse:  # a status or challenge of an application's that no response can have
+            _log.error("exchange_failed", exception_type=LocalMisuse.__name__)
+            exchange.abort(ErrorCode.H3_INTERNAL_ERROR)
 
     async def _follow(self, tunnel: Tunnel, context: ExchangeContext) -> None:
         """The tunnel's life: hooks hear of both ends, metrics count both."""
@@ -212,8 +219,9 @@ class Pipeline:
             self._chain.tunnel_closed(context, outcome)
 
 
-def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
+def _cancel(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
 
 
 def _unless_rejected(verdict: T | Reject) -> T:

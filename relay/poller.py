@@ -116,6 +116,8 @@ class Poller:
                         callback(events)
                     except Exception as exc:  # noqa: BLE001 - one socket's fault must not stop the others
                         self._report(exc)
+            if self._epoll.closed:
+                break
         self._finish()
 
     def _finish(self) -> None:

@@ -131,6 +131,7 @@ class Session:
         self._routes: dict[bytes, Exchange] = {}
         self._held: set[int] = set()
         self._waiting: dict[Exchange, None] = {}
+        self._unsent: set[int] = set()
         self._buffered = 0
         self._buffer_limit = buffer_limit
         self._orphans: deque[tuple[int, bytes]] = deque(maxlen=early.datagrams)
@@ -182,6 +183,8 @@ class Session:
 
     def flushed(self) -> None:
         """Backlogs may have fallen."""
+        if self._unsent:
+            self._unsent = {stream_id for stream_id in self._unsent if self._transport.backlog(stream_id)}
         if self._waiting:
             waiting, self._waiting = self._waiting, {}
             for exchange in waiting:
@@ -198,17 +201,15 @@ class Session:
             exchange.deliver_abort()
             exchange.end()
         self._routes.clear()
+        self._unsent.clear()
         self._observer.session_closed(self, code)
 
     # What exchanges call.
 
     @property
     def max_datagram_payload(self) -> int:
-        """Largest DATAGRAM payload; 0 when the peer has not announced H3_DATAGRAM (RFC 9297 §2.1.1)."""
-        settings = self.machine.peer_settings
-        if settings is None or not settings.h3_datagram:
-            return 0
-        return self._transport.max_datagram_payload
+        """Largest DATAGRAM payload; 0 until both sides have announced H3_DATAGRAM (RFC 9297 §2.1.1)."""
+        return self._transport.max_datagram_payload if self.machine.carries_datagrams else 0
 
     @property
     def holds_connection(self) -> bool:
@@ -283,6 +284,8 @@ class Session:
             self._routes.pop(exchange.prefix, None)
         self._waiting.pop(exchange, None)
         self.release(exchange.stream_id)
+        if self._transport.backlog(exchange.stream_id):
+            self._unsent.add(exchange.stream_id)
 
     # What the owner calls.
 
@@ -297,6 +300,11 @@ class Session:
         self.exchanges[stream_id] = exchange
         self._act()
         return exchange
+
+    @property
+    def is_idle(self) -> bool:
+        """True while there is no exchange, and all content of former ones was sent."""
+        return not self.exchanges and not self._unsent
 
     def goaway(self, *, final: bool) -> None:
         """Tell the peer that this connection takes no new requests, or soon will not (RFC 9114 §5.2)."""
@@ -391,7 +399,9 @@ class Session:
         if exchange is not None:
             if not exchange.deliver_datagram(data[offset:]):
                 self._metrics.count(Metric.DATAGRAMS_DROPPED, 1, DropReason.EARLY_FULL)
-        elif stream_id > self._highest_stream:
+        elif stream_id > self._highest_stream and not self._is_client:
+            if len(self._orphans) == self._early.datagrams:
+                self._metrics.count(Metric.DATAGRAMS_DROPPED, 1, DropReason.EARLY_FULL)
             self._orphans.append((stream_id, data[offset:]))
         else:
             self._metrics.count(Metric.DATAGRAMS_DROPPED, 1, DropReason.NO_TUNNEL)

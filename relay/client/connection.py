@@ -203,10 +203,20 @@ class RelayClient:
     def session_closed(self, session: Session, code: int) -> None:
         """The connection is over."""
         error = ClientError(f"the connection to the relay ended (code {code:#x})")
+        if not self._ready.done():
+            error = ClientError(_why_no_connection(code))
         _fail(self._ready, error)
         for answer in self._answers.values():
             _fail(answer, error)
         self.closed.set()
+
+
+def _why_no_connection(code: int) -> str:
+    if code == 0:
+        return "no relay answers at that address and UDP port"
+    if 0x100 <= code <= 0x1FF:
+        return f"the TLS handshake with the relay failed (alert {code - 0x100}); is its certificate trusted here?"
+    return f"the relay closed the connection at once (code {code:#x})"
 
 
 def _fail(future: asyncio.Future[ResponseHead] | asyncio.Future[None], error: ClientError) -> None:
@@ -253,10 +263,7 @@ async def connect_relay(options: RelayOptions, poller: Poller | None = None) -> 
 
 
 async def _connect(options: RelayOptions, poller: Poller, loop: asyncio.AbstractEventLoop) -> RelayClient:
-    url = urlsplit(options.url)
-    if url.scheme != "https" or not url.hostname:
-        raise ClientError("the relay's URL must be https://host[:port]")
-    host, port = url.hostname, url.port or 443
+    host, port, authority = _split_url(options.url)
     address = await _resolve(host, port)
     server_name = host
     try:
@@ -271,7 +278,6 @@ async def _connect(options: RelayOptions, poller: Poller, loop: asyncio.Abstract
     except OSError as error:
         raise ClientError(f"cannot reach the relay: {error.strerror}") from error
     endpoint = ClientEndpoint(sock, engine, poller, loop, NoMetrics())
-    authority = url.netloc.rpartition("@")[2]
     client = RelayClient(options, authority, endpoint, poller)
     try:
         async with asyncio.timeout(options.timeout):
@@ -283,6 +289,17 @@ async def _connect(options: RelayOptions, poller: Poller, loop: asyncio.Abstract
         endpoint.link.abandon()
         raise
     return client
+
+
+def _split_url(text: str) -> tuple[str, int, str]:
+    """Host, port and authority of the relay's URL. Raises ClientError."""
+    try:
+        url = urlsplit(text)
+        if url.scheme == "https" and url.hostname:
+            return url.hostname, url.port or 443, url.netloc.rpartition("@")[2]
+    except ValueError:
+        pass
+    raise ClientError("the relay's URL must be https://host[:port]")
 
 
 async def _resolve(host: str, port: int) -> Address:

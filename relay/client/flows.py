@@ -91,6 +91,8 @@ class TunnelStream:
             while self._is_full():
                 self._exchange.await_drain()
                 await self._writable.wait()
+                if self._is_broken:
+                    raise TunnelClosed("the tunnel was cut")
 
     async def send_eof(self) -> None:
         """End our direction; the target sees the end of the stream. Receiving goes on."""

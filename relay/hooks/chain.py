@@ -7,6 +7,7 @@ counted and the rest are still told. No exception's text is logged: it may quote
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ParamSpec, TypeVar
 
@@ -148,6 +149,12 @@ class HookChain:
             verdict: object = await hook(*args, **kwargs)
         except RelayError as error:
             return Reject(error.failure)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # the exchange ends; otherwise something of the hook's own was cancelled
+            self._report(phase, error)
+            return Reject(Failure(FailureKind.PROXY_INTERNAL_ERROR, Side.RELAY, cause=error, context=phase.value))
         except Exception as error:  # noqa: BLE001  an application's fault refuses one exchange, nothing more
             self._report(phase, error)
             return Reject(Failure(FailureKind.PROXY_INTERNAL_ERROR, Side.RELAY, cause=error, context=phase.value))
@@ -163,6 +170,6 @@ class HookChain:
         except Exception as error:  # noqa: BLE001  who only watches may not end a tunnel
             self._report(phase, error)
 
-    def _report(self, phase: Phase, error: Exception) -> None:
+    def _report(self, phase: Phase, error: BaseException) -> None:
         self._metrics.count(Metric.HOOK_FAILURES, 1, phase)
         _log.error("hook_failed", phase=phase.value, exception_type=type(error).__name__)

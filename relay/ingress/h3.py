@@ -34,6 +34,8 @@ class H3Ingress:
         self._is_draining = False
         self.on_empty: Callable[[], None] | None = None
         "Called while draining, when the last session has ended."
+        self.on_unused: Callable[[Session], None] | None = None
+        "Called while draining, when the last exchange of a session has ended."
 
     @property
     def sessions(self) -> list[Session]:
@@ -57,8 +59,6 @@ class H3Ingress:
         self._is_draining = True
         for session in self.sessions:
             session.goaway(final=final)
-            if final and not session.exchanges:
-                session.close()
 
     def close(self) -> None:
         """Close all connections; tunnels that are left end now."""
@@ -66,9 +66,9 @@ class H3Ingress:
             session.close(ErrorCode.H3_NO_ERROR)
 
     def exchange_ended(self, session: Session) -> None:
-        """While draining, a connection closes with its last exchange."""
-        if self._is_draining and not session.exchanges and not session.is_closed:
-            session.close(ErrorCode.H3_NO_ERROR)
+        """While draining, tell of a connection that has no exchange left."""
+        if self._is_draining and not session.exchanges and not session.is_closed and self.on_unused is not None:
+            self.on_unused(session)
 
     # What sessions call.
 

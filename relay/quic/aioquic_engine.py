@@ -1,17 +1,20 @@
 """The reference engine, on aioquic: Python all the way, so every step can be read and traced.
 
-All of aioquic's private names are used here and nowhere else; `tests/relay/test_engines.py` fails when a release
-changes what we rely on. What is done, and why:
+All of aioquic's private names are used here and nowhere else; `tests/relay/quic/test_engine_traps.py` fails when a
+release changes what we rely on. What is done, and why:
 
 - aioquic doubles its flow-control limits as data arrives, whoever reads it or not. We raise them by what was
-  received instead (RFC 9000 §4.2), and not at all for a held stream.
+  received instead (RFC 9000 §4.2), and not at all what a held stream received.
 - One DATAGRAM frame that does not fit is never sent, never dropped, and blocks all later ones. So each is measured
   first. The queue has no bound of its own; ours drops the oldest.
+- aioquic says CONNECTION_CLOSE once and never again. We say it again to a peer that did not hear it
+  (RFC 9000 §10.2.1), less and less often.
 """
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from typing import Final
 
 from aioquic.quic import events as aioquic_events
@@ -22,6 +25,7 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
+from relay.quic.certificate import check_authorities
 from relay.quic.engine import (
     CONNECTION_ID_LENGTH,
     Address,
@@ -57,16 +61,40 @@ class _Connection(QuicConnection):
     """aioquic's connection with flow-control windows that do not grow, and streams whose credit can be held."""
 
     limits: TransportLimits
-    held: set[int]
+    held: dict[int, int]
+    "Held streams, and how far each was read when it was held."
+    late_ends: dict[int, list[tuple[Callable[[int, int], None], int]]]
 
     def prepare(self, limits: TransportLimits) -> None:
         """Set our limits; call before the first packet."""
         self.limits = limits
-        self.held = set()
+        self.held = {}
+        self.late_ends = {}
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = limits.streams
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = _UNI_STREAMS
         if not self._is_client:
             self._host_cids[0].stateless_reset_token = reset_token(limits.reset_key, self.host_cid)
+
+    def hold(self, stream_id: int) -> None:
+        self.held.setdefault(stream_id, self._offset(stream_id))
+
+    def _offset(self, stream_id: int) -> int:
+        stream = self._streams.get(stream_id)
+        return 0 if stream is None else stream.receiver.starting_offset()
+
+    def end_stream(self, end: Callable[[int, int], None], stream_id: int, code: int) -> None:
+        """Reset or stop a stream now, or once the peer has room for it: aioquic would break the limit."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.is_blocked:
+            self.late_ends.setdefault(stream_id, []).append((end, code))
+        else:
+            end(stream_id, code)
+
+    def _unblock_streams(self, is_unidirectional: bool) -> None:
+        super()._unblock_streams(is_unidirectional)
+        for stream_id in [key for key in self.late_ends if not self._streams[key].is_blocked]:
+            for end, code in self.late_ends.pop(stream_id):
+                end(stream_id, code)
 
     def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream) -> None:
         if not stream.max_stream_data_local or stream.receiver.is_finished:
@@ -89,8 +117,11 @@ class _Connection(QuicConnection):
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
         data = self._local_max_data
         window = self.limits.connection_window
-        if data.used + window - data.value >= window // 2:
-            data.value = data.used + window
+        wanted = data.used + window
+        for stream_id, start in self.held.items():
+            wanted -= self._offset(stream_id) - start
+        if wanted - data.value >= window // 2:
+            data.value = wanted
         self._write_limit(builder, data)
         for streams in (self._local_max_streams_bidi, self._local_max_streams_uni):
             if streams.sent - streams.used < max(1, streams.value - streams.sent):
@@ -119,6 +150,10 @@ class _Connection(QuicConnection):
     @property
     def is_over(self) -> bool:
         return self._state is QuicConnectionState.TERMINATED
+
+    def is_closing(self) -> bool:
+        """True from our CONNECTION_CLOSE until the end."""
+        return self._state is QuicConnectionState.CLOSING
 
     def max_datagram_payload(self) -> int:
         path = self._max_datagram_size - _PACKET_OVERHEAD - len(self._peer_cid.cid)
@@ -151,6 +186,11 @@ class AioquicEngine:
         self._datagrams: list[bytes] = []
         self._max_payload = 0
         self._is_terminated = False
+        self._last_words: list[Burst] = []
+        "The packets of our CONNECTION_CLOSE."
+        self._unheard = 0
+        "Receives since then."
+        self._repeats = False
         self.connection_id: bytes = connection.host_cid
         self.dropped_datagrams = 0
 
@@ -163,6 +203,11 @@ class AioquicEngine:
         return self._connection.is_over
 
     def receive(self, data: bytes, segment: int, address: Address, now: float) -> None:
+        if self._connection.is_closing():
+            # After 1, 2, 4, 8... receives, so that two closed ends do not keep each other talking.
+            self._unheard += 1
+            self._repeats |= not self._unheard & (self._unheard - 1)
+            return
         receive = self._connection.receive_datagram
         for start in range(0, len(data), segment):
             receive(data[start : start + segment], address, now)
@@ -187,20 +232,20 @@ class AioquicEngine:
         return self._connection.backlog(stream_id)
 
     def hold(self, stream_id: int) -> None:
-        self._connection.held.add(stream_id)
+        self._connection.hold(stream_id)
 
     def release(self, stream_id: int) -> None:
-        self._connection.held.discard(stream_id)
+        self._connection.held.pop(stream_id, None)
 
     def reset_stream(self, stream_id: int, code: int) -> None:
         try:
-            self._connection.reset_stream(stream_id, code)
+            self._connection.end_stream(self._connection.reset_stream, stream_id, code)
         except (ValueError, RuntimeError):
             return
 
     def stop_sending(self, stream_id: int, code: int) -> None:
         try:
-            self._connection.stop_stream(stream_id, code)
+            self._connection.end_stream(self._connection.stop_stream, stream_id, code)
         except ValueError:
             return
 
@@ -212,6 +257,11 @@ class AioquicEngine:
 
     def transmit(self, now: float) -> list[Burst]:
         bursts: list[Burst] = []
+        if self._connection.is_closing():
+            if self._repeats:
+                self._repeats = False
+                return self._last_words
+            return bursts
         if self._connection.is_started:
             destination: Address | None = None
             for payload, address in self._connection.datagrams_to_send(now):
@@ -219,6 +269,8 @@ class AioquicEngine:
                     destination = address
                     bursts.append(([], address))
                 bursts[-1][0].append(payload)
+            if self._connection.is_closing():
+                self._last_words = bursts
         return bursts
 
     def deadline(self) -> float | None:
@@ -294,6 +346,7 @@ class AioquicFactory:
         if not options.is_verified:
             configuration.verify_mode = ssl.CERT_NONE
         if options.ca_file is not None:
+            check_authorities(options.ca_file)
             configuration.load_verify_locations(str(options.ca_file))
         connection = _Connection(configuration=configuration)
         connection.prepare(self._limits)

@@ -1,6 +1,8 @@
-"""Checks a certificate and its key before an engine gets them, so that a mistake is one readable line."""
+"""Checks certificates and keys before an engine gets them, so that a mistake is one readable line."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -8,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from relay.quic.engine import Certificate, EngineError
 
-__all__ = ["check_certificate"]
+__all__ = ["check_authorities", "check_certificate"]
 
 
 def check_certificate(certificate: Certificate) -> None:
@@ -36,3 +38,17 @@ def check_certificate(certificate: Certificate) -> None:
         raise EngineError(
             f"tls.private_key: {certificate.private_key} is not the key of the certificate in {certificate.chain}"
         )
+
+
+def check_authorities(ca_file: Path) -> None:
+    """Refuse a file of trusted authorities that cannot be read or holds none: engines find out in the handshake.
+
+    Raises:
+        EngineError: one sentence with the path and what is wrong.
+    """
+    try:
+        x509.load_pem_x509_certificates(ca_file.read_bytes())
+    except OSError as exc:
+        raise EngineError(f"trusted authorities: cannot read {ca_file}: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise EngineError(f"trusted authorities: {ca_file} holds no PEM certificate") from exc

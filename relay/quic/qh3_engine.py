@@ -1,7 +1,7 @@
 """The default engine, on qh3: a Rust packet core under a Python TLS handshake.
 
-All of qh3's private names are used here and nowhere else; `tests/relay/test_engines.py` fails when a release
-changes what we rely on. What is done, and why:
+All of qh3's private names are used here and nowhere else; `tests/relay/quic/test_engine_traps.py` fails when a
+release changes what we rely on. What is done, and why:
 
 - Events are taken from the core by us (`_Tap`), because taking an event is what gives the peer credit. While a
   stream is held nothing is taken, so the whole connection's reading waits (`holds_connection`). Packets go on being
@@ -26,6 +26,7 @@ from qh3.quic.events import HandshakeCompleted
 from qh3.quic.packet import pull_quic_transport_parameters, push_quic_transport_parameters
 from qh3.quic.tls_bridge import QuicTlsBridge
 
+from relay.quic.certificate import check_authorities
 from relay.quic.engine import (
     CONNECTION_ID_LENGTH,
     Address,
@@ -55,6 +56,9 @@ _FRAME_OVERHEAD: Final = 3
 _PACKET_OVERHEAD: Final = 1 + 2 + 16
 "Short header without the connection id: flags, packet number, AEAD tag."
 _UNI_STREAMS: Final = 16
+_FIRST_RTT: Final = 0.333
+_ACK_DELAY: Final = 0.025
+"For the time to linger after a close: three probe timeouts (RFC 9000 §10.2)."
 
 
 class _Tap:
@@ -242,6 +246,12 @@ class _Connection(QuicConnection):
     def drain(self) -> None:
         self._drain_core()
 
+    def awaits_room(self, stream_id: int) -> bool:
+        """True for a stream of ours beyond what the peer allows now (RFC 9000 §4.6)."""
+        if (stream_id & 1 == 0) is not self._is_client or self._close_event is not None:
+            return False
+        return bool(stream_id >> 2 >= self.tap.core.stream_limits[stream_id >> 1 & 1])
+
 
 class Qh3Engine:
     """One connection on qh3; see `relay.quic.engine.Engine` for the contract."""
@@ -252,6 +262,11 @@ class Qh3Engine:
         self._connection = connection
         self._limits = limits
         self._outbox: deque[bytes] = deque()
+        self._parked: dict[int, list[tuple[bytes, bool] | int]] = {}
+        "Writes, or a reset's code, of streams that the peer has no room for yet; the core would refuse them."
+        self._linger: float | None = None
+        "Until when to repeat our CONNECTION_CLOSE; the core counts from the last packet received, not from now."
+        self._is_closing = False
         self._events: list[Event] = []
         self._max_payload = 0
         self._handed = 0
@@ -279,6 +294,8 @@ class Qh3Engine:
                 tap.waiting += report[5]
                 tap.release_if_ending()
             connection.drain()
+            if self._parked:
+                self._unpark()
         else:
             for start in range(0, len(data), segment):
                 connection.receive_datagram(data[start : start + segment], address, now)
@@ -296,15 +313,38 @@ class Qh3Engine:
         return datagrams
 
     def send_stream(self, stream_id: int, data: bytes | memoryview, fin: bool = False) -> None:
+        if self._parked and stream_id in self._parked:
+            self._parked[stream_id].append((bytes(data), fin))
+            return
         try:
             if self._connection.is_established:
                 self._connection.tap.core.send_stream(stream_id, data, fin)
             else:
                 self._connection.send_stream_data(stream_id, data, fin)
         except (ValueError, RuntimeError, QuicConnectionError):
-            return  # the stream or the connection is over; its event says so
+            if self._connection.awaits_room(stream_id):
+                self._parked[stream_id] = [(bytes(data), fin)]
+            # else the stream or the connection is over; its event says so
+
+    def _unpark(self) -> None:
+        """Write what waited for room, oldest streams first."""
+        core = self._connection.tap.core
+        for stream_id in sorted(self._parked):
+            if self._connection.awaits_room(stream_id):
+                break
+            for write in self._parked.pop(stream_id):
+                try:
+                    if isinstance(write, int):
+                        core.send_stream(stream_id, b"")
+                        core.reset_stream(stream_id, write)
+                    else:
+                        core.send_stream(stream_id, *write)
+                except (ValueError, RuntimeError):
+                    break
 
     def backlog(self, stream_id: int) -> int:
+        if self._parked and stream_id in self._parked:
+            return sum(len(write[0]) for write in self._parked[stream_id] if not isinstance(write, int))
         if self._connection.is_established:
             return self._connection.tap.core.get_send_buffer_size(stream_id)
         return self._connection.get_send_buffer_size(stream_id)
@@ -319,6 +359,9 @@ class Qh3Engine:
             self._connection.drain()
 
     def reset_stream(self, stream_id: int, code: int) -> None:
+        if stream_id in self._parked:
+            self._parked[stream_id] = [code]
+            return
         try:
             self._connection.reset_stream(stream_id, code)
         except (AssertionError, ValueError, QuicConnectionError):
@@ -345,6 +388,8 @@ class Qh3Engine:
         if not self._connection.is_started:
             return bursts
         core = self._connection.tap.core
+        if self._is_closing and self._linger is None:
+            self._linger = now + 3 * (3 * (core.smoothed_rtt or _FIRST_RTT) + _ACK_DELAY)
         payloads: list[bytes] = []
         destination: Address | None = None
         try:
@@ -387,7 +432,9 @@ class Qh3Engine:
         if not self._connection.is_started:
             return None
         timer = self._connection.tap.core.get_timer()
-        return None if timer is None else timer[1]
+        if timer is None or self._linger is None:
+            return None if timer is None else timer[1]
+        return max(timer[1], self._linger)
 
     def on_deadline(self, now: float) -> None:
         core = self._connection.tap.core
@@ -397,16 +444,18 @@ class Qh3Engine:
 
     def close(self, code: int, reason: str = "") -> None:
         self._outbox.clear()
+        self._parked.clear()
+        self._is_closing = self._connection.is_started
         self._connection.close(error_code=code, reason_phrase=reason)
 
     def _translate(self) -> None:
         connection = self._connection
-        if connection.is_started:
-            self._events += connection.tap.take_events()
         while (event := connection.next_event()) is not None:
             if isinstance(event, HandshakeCompleted):
                 self._measure()
                 self._events.append(Established(event.alpn_protocol))
+        if connection.is_started:
+            self._events += connection.tap.take_events()
         ended = connection.end_code
         if ended is not None and not self._is_terminated:
             self._is_terminated = True
@@ -461,6 +510,7 @@ class Qh3Factory:
         if not options.is_verified:
             configuration.verify_mode = ssl.CERT_NONE
         if options.ca_file is not None:
+            check_authorities(options.ca_file)
             configuration.cafile = str(options.ca_file)
         connection = _Connection(configuration=configuration)
         connection.connect(address, now)

@@ -43,7 +43,8 @@ def describe_settings() -> str:
     for path, info in leaves().items():
         default = _shown(path, _value(defaults, path))
         text = "not set" if default is None else json.dumps(default)
-        paragraphs.append(f"{dotted(path)} (default {text})\n    {info.description or ''}")
+        meaning = " ".join((info.description or "").split())
+        paragraphs.append(f"{dotted(path)} (default {text})\n    {meaning}")
     return "\n\n".join(paragraphs) + "\n"
 
 

@@ -27,6 +27,8 @@ __all__ = ["TcpSplice"]
 _BUFFER: Final = bytearray(256 << 10)
 _VIEW: Final = memoryview(_BUFFER)
 _BROKEN: Final = select.EPOLLERR | select.EPOLLHUP
+_ONLY_BROKEN: Final = select.EPOLLET
+"Wait for nothing but a break, and hear of it once: a target that ended its direction may still reset."
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
@@ -193,6 +195,8 @@ class TcpSplice(Tunnel):
             interest |= READABLE
         if self._machine.data_to_send() is not None:
             interest |= WRITABLE
+        elif not self._machine.is_download_open:
+            interest = _ONLY_BROKEN
         if interest == self._interest:
             return
         if not interest:

@@ -66,7 +66,7 @@ def test_a_gate_without_both_figures_is_missed() -> None:
     for lines in ([], _lines(1.0, 7.0)[:1], _lines(1.0, 7.0)[1:]):
         (verdict,) = judge_gates(lines, [_GATE])
         assert verdict.ratio is None
-        assert "not measured" in render_gates([verdict])
+        assert "no figure" in render_gates([verdict])
         assert not verdict.is_kept
 
 
