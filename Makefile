@@ -23,7 +23,7 @@ $(BENCH_STAMP): $(STAMP)
 	@touch $@
 
 run: $(STAMP) ## start a relay on 127.0.0.1:4433 with a development certificate and a fresh key
-	@test -e certs/server.pem || $(BIN)/python -m certs.generate
+	@$(BIN)/python -m certs.generate --if-needed
 	@$(BIN)/python -m relay dev
 
 demo: $(STAMP) ## origin, relay and client on this machine: curl over TCP, echo over UDP, checked

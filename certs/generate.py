@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-__all__ = ["write_certificates"]
+__all__ = ["is_usable", "write_certificates"]
 
 _LIFETIME = datetime.timedelta(days=90)
 
@@ -67,6 +67,15 @@ def write_certificates(folder: Path, names: list[str]) -> None:
     key_file.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
 
 
+def is_usable(folder: Path) -> bool:
+    """True when `folder` has a server certificate that is valid for another day."""
+    try:
+        certificate = x509.load_pem_x509_certificate((folder / "server.pem").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return certificate.not_valid_after_utc > datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)
+
+
 def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
@@ -96,7 +105,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make a development authority and server certificate.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="DIR")
     parser.add_argument("names", nargs="*", default=["localhost", "127.0.0.1", "::1"], metavar="NAME")
+    parser.add_argument("--if-needed", action="store_true", help="only when there is none, or it ends within a day")
     options = parser.parse_args()
+    if options.if_needed and is_usable(options.out):
+        return
     options.out.mkdir(parents=True, exist_ok=True)
     write_certificates(options.out, options.names)
     print(f"wrote ca.pem, server.pem and server.key to {options.out}")

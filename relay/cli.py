@@ -145,7 +145,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _dev(options: argparse.Namespace) -> int:
     folder: Path = options.certificates
     if not (folder / "server.pem").exists():
-        raise SettingsError(f"{folder} holds no server.pem; make it with: python -m certs.generate")
+        raise SettingsError(f"{folder} holds no server.pem; make it with: python -m certs.generate --out {folder}")
     key = generate_key()
     settings = _load(
         options,

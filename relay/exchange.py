@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from masque.head import RequestHead, ResponseHead
+from relay.telemetry import LimitName
 
 __all__ = ["Carrier", "EarlyLimits", "Exchange", "Sink"]
 
@@ -55,6 +56,9 @@ class Carrier(Protocol):
 
     def backlog(self, stream_id: int) -> int:
         """Bytes of content not sent yet."""
+
+    def limit_hit(self, limit: LimitName) -> None:
+        """Count that a bound bit."""
 
     @property
     def is_crowded(self) -> bool:
@@ -266,6 +270,7 @@ class Exchange:
         if self._early_size > self._early.data and not self._is_held:
             self._is_held = True
             self._carrier.hold(self.stream_id)
+            self._carrier.limit_hit(LimitName.EARLY_DATA)
 
     def deliver_datagram(self, datagram: bytes) -> bool:
         """A datagram arrived outside the opened prefix. False when it was dropped for arriving too early."""
@@ -274,6 +279,7 @@ class Exchange:
         elif len(self._early_datagrams) < self._early.datagrams:
             self._early_datagrams.append(datagram)
         else:
+            self._carrier.limit_hit(LimitName.EARLY_DATAGRAMS)
             return False
         return True
 

@@ -35,7 +35,7 @@ from masque.h3 import (
 )
 from masque.head import RequestHead, ResponseHead
 from relay.exchange import EarlyLimits, Exchange
-from relay.telemetry import DropReason, Metric, Metrics
+from relay.telemetry import DropReason, LimitName, Metric, Metrics
 
 __all__ = ["Session", "SessionObserver", "Transport"]
 
@@ -238,6 +238,10 @@ class Session:
         """Bytes of a stream not sent yet."""
         return self._transport.backlog(stream_id)
 
+    def limit_hit(self, limit: LimitName) -> None:
+        """Count that a bound bit."""
+        self._metrics.count(Metric.LIMITS_HIT, 1, limit)
+
     @property
     def is_crowded(self) -> bool:
         """True while the exchanges together buffer more than `buffer_limit`."""
@@ -333,7 +337,11 @@ class Session:
                     self._requested(event)
                 case ResponseReceived():
                     self._answered(event)
-                case ResetReceived() | StreamFailed():
+                case ResetReceived():
+                    self._aborted(event.stream_id)
+                case StreamFailed():
+                    if event.code is ErrorCode.H3_EXCESSIVE_LOAD:
+                        self.limit_hit(LimitName.FIELD_SECTION)
                     self._aborted(event.stream_id)
                 case StopSendingReceived():
                     self._stopped(event.stream_id)
@@ -402,6 +410,7 @@ class Session:
         elif stream_id > self._highest_stream and not self._is_client:
             if len(self._orphans) == self._early.datagrams:
                 self._metrics.count(Metric.DATAGRAMS_DROPPED, 1, DropReason.EARLY_FULL)
+                self.limit_hit(LimitName.EARLY_DATAGRAMS)
             self._orphans.append((stream_id, data[offset:]))
         else:
             self._metrics.count(Metric.DATAGRAMS_DROPPED, 1, DropReason.NO_TUNNEL)

@@ -22,7 +22,7 @@ from relay.quic.engine import (
     StreamReset,
     Terminated,
 )
-from relay.telemetry import DropReason, Metric, Metrics, get_logger
+from relay.telemetry import DropReason, LimitName, Metric, Metrics, get_logger
 
 __all__ = ["Link", "LinkHandler", "LinkOwner"]
 
@@ -287,7 +287,10 @@ class Link:
                 self._fail(exc)
                 return
             self._count_drops()
+            was_alive = not self.is_terminated
             self._process()
+            if was_alive and self.is_terminated and self.is_established:
+                self._metrics.count(Metric.LIMITS_HIT, 1, LimitName.IDLE)
         else:
             self._arm()
 
@@ -296,3 +299,4 @@ class Link:
         if dropped:
             self._counted_drops += dropped
             self._metrics.count(Metric.DATAGRAMS_DROPPED, dropped, DropReason.QUEUE_FULL)
+            self._metrics.count(Metric.LIMITS_HIT, dropped, LimitName.DATAGRAM_QUEUE)

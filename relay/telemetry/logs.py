@@ -39,8 +39,8 @@ class LogLevel(StrEnum):
 
 ALLOWED_FIELDS = frozenset(
     {
-        "engine", "kind", "outcome", "phase", "scheme", "side", "status", "reason", "limit", "exception_type", "place",
-        "count", "connections", "tunnels", "workers", "duration", "seconds", "deadline", "bytes",
+        "engine", "kind", "outcome", "phase", "scheme", "side", "status", "reason", "limit", "exception_type",
+        "place", "count", "connections", "tunnels", "workers", "duration", "seconds", "deadline", "bytes",
         "listen_host", "listen_port", "signal", "version", "identity", "setting", "source", "pid", "upstreams",
         "gso", "gro", "ipv6", "reuseport", "library", "records",
     }

@@ -164,6 +164,9 @@ class TcpSplice(Tunnel):
             match action:
                 case TcpAction.HOLD_STREAM:
                     self.exchange.hold()
+                    is_crowded = self.exchange.is_crowded
+                    limit = LimitName.CONNECTION_BUFFER if is_crowded else LimitName.TUNNEL_BUFFER
+                    self.metrics.count(Metric.LIMITS_HIT, 1, limit)
                     self._watch_stall()
                 case TcpAction.RELEASE_STREAM:
                     self._stop_stall()

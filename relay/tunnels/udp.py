@@ -162,6 +162,8 @@ class UdpRelay(Tunnel):
             (self._target_full, DropReason.TARGET_FULL),
             (self._machine.dropped + self._machine.discarded, DropReason.NO_TUNNEL),
         )
+        if self._machine.discarded:
+            count(Metric.LIMITS_HIT, self._machine.discarded, LimitName.CAPSULE)
         for dropped, reason in drops:
             if dropped:
                 count(Metric.DATAGRAMS_DROPPED, dropped, reason)

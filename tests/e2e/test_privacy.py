@@ -125,6 +125,7 @@ class Scene:
             "telemetry.level": "debug",
             "limits.tcp_idle": "1",
             "limits.udp_idle": "1",
+            "limits.drain": "0.6",
         }
         dns_server.answer(NAMES["tcp"], records(f"{NAMES['tcp']}. 60 IN A {TCP_TARGET}"), empty())
         dns_server.answer(NAMES["udp"], records(f"{NAMES['udp']}. 60 IN A {UDP_TARGET}"), empty())
