@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+import anyio
+
 from masque.errors import ErrorCode, MasqueError
 from masque.tunnel import UdpTunnel
 from relay.exchange import Exchange
@@ -28,6 +30,8 @@ class _Waiter:
         self._future: asyncio.Future[None] | None = None
 
     async def wait(self) -> None:
+        if self._future is not None:
+            raise anyio.BusyResourceError("waiting on")
         self._future = asyncio.get_running_loop().create_future()
         try:
             await self._future
@@ -47,6 +51,8 @@ class TunnelStream:
         self._exchange = exchange
         self._chunks: deque[bytes] = deque()
         self._size = 0
+        self._taken = 0
+        "Bytes of the first chunk that were handed out."
         self._is_held = False
         self._is_ended = False
         self._is_sent_ended = False
@@ -60,6 +66,7 @@ class TunnelStream:
 
         Raises:
             TunnelClosed: the tunnel was cut.
+            anyio.BusyResourceError: another task is receiving already.
         """
         while not self._chunks:
             if self._is_ended:
@@ -67,10 +74,11 @@ class TunnelStream:
             if self._is_broken:
                 raise TunnelClosed("the tunnel was cut")
             await self._readable.wait()
-        chunk = self._chunks.popleft()
-        if len(chunk) > max_bytes:
-            self._chunks.appendleft(chunk[max_bytes:])
-            chunk = chunk[:max_bytes]
+        chunk = self._chunks[0][self._taken : self._taken + max_bytes]
+        self._taken += len(chunk)
+        if self._taken == len(self._chunks[0]):
+            self._chunks.popleft()
+            self._taken = 0
         self._size -= len(chunk)
         if self._is_held and self._size < _RECEIVE_HIGH // 2:
             self._is_held = False

@@ -29,6 +29,8 @@ _TCP_LIMITS = TunnelLimits(idle=3600.0)
 _UDP_LIMITS = TunnelLimits(idle=120.0)
 _MAX_FLOWS = 4096
 "Local UDP senders at once; each is a tunnel."
+_ACCEPT_PAUSE = 0.1
+"Seconds without accepting when the system has no descriptor left."
 _EARLY = 64
 "Payloads kept for a local UDP sender until its tunnel is open."
 
@@ -37,12 +39,15 @@ OnRefused = Callable[[ClientError], None]
 
 
 class _Relay:
-    """The forwarder's connection to the relay, made when first needed and again after it was lost."""
+    """The forwarder's connection to the relay, made when first needed and again after it was lost.
 
-    def __init__(self, options: RelayOptions, poller: Poller, stack: contextlib.AsyncExitStack) -> None:
+    Each connection lives in a task of its own until it is over, so one that drains keeps its tunnels.
+    """
+
+    def __init__(self, options: RelayOptions, poller: Poller, tasks: asyncio.TaskGroup) -> None:
         self._options = options
         self._poller = poller
-        self._stack = stack
+        self._tasks = tasks
         self._lock = asyncio.Lock()
         self._client: RelayClient | None = None
 
@@ -50,8 +55,20 @@ class _Relay:
         """A connection that takes new tunnels. Raises ClientError."""
         async with self._lock:
             if self._client is None or not self._client.is_usable:
-                self._client = await self._stack.enter_async_context(connect_relay(self._options, self._poller))
+                connected: asyncio.Future[RelayClient] = asyncio.get_running_loop().create_future()
+                self._tasks.create_task(self._live(connected))
+                self._client = await connected
             return self._client
+
+    async def _live(self, connected: asyncio.Future[RelayClient]) -> None:
+        try:
+            async with connect_relay(self._options, self._poller) as client:
+                if not connected.done():
+                    connected.set_result(client)
+                await client.closed.wait()
+        except ClientError as error:
+            if not connected.done():
+                connected.set_exception(error)
 
 
 class _Forwarder:
@@ -76,17 +93,24 @@ class _Forwarder:
             OSError: the port cannot be opened.
         """
         poller = Poller(asyncio.get_running_loop())
+        refused: ClientError | None = None
         try:
-            async with contextlib.AsyncExitStack() as stack:
+            with contextlib.ExitStack() as stack:
                 address = self._open(listen)
                 stack.callback(self._close)
-                relay = _Relay(self._options, poller, stack)
-                await relay.client()
-                on_ready(address)
                 async with asyncio.TaskGroup() as tasks:
-                    await self._serve(relay, poller, tasks)
+                    relay = _Relay(self._options, poller, tasks)
+                    try:
+                        await relay.client()
+                    except ClientError as error:
+                        refused = error  # raised outside the group, which would wrap it
+                    else:
+                        on_ready(address)
+                        await self._serve(relay, poller, tasks)
         finally:
             poller.close()
+        if refused is not None:
+            raise refused
 
     def _open(self, listen: tuple[str, int]) -> Address:
         raise NotImplementedError
@@ -116,7 +140,11 @@ class TcpForwarder(_Forwarder):
     async def _serve(self, relay: _Relay, poller: Poller, tasks: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            sock, _ = await loop.sock_accept(self._server)
+            try:
+                sock, _ = await loop.sock_accept(self._server)
+            except OSError:
+                await asyncio.sleep(_ACCEPT_PAUSE)  # out of descriptors: some tunnel has to end first
+                continue
             sock.setblocking(False)
             tasks.create_task(self._tunnel(relay, poller, sock))
 

@@ -16,8 +16,8 @@ __all__ = ["Drain"]
 
 _NOTICE = 0.5
 "Seconds between the notice and the line: about a round trip, so that requests on their way are still taken."
-_LINGER = 0.25
-"Seconds between the last exchange of a connection and its close: about a round trip, and one retransmission."
+_LINGER = 0.5
+"Seconds between the last exchange of a connection and its close: a round trip and a retransmission on most paths."
 
 
 class Drain:

@@ -119,7 +119,7 @@ class _Connection(QuicConnection):
         window = self.limits.connection_window
         wanted = data.used + window
         for stream_id, start in self.held.items():
-            wanted -= self._offset(stream_id) - start
+            wanted -= max(0, self._offset(stream_id) - start)
         if wanted - data.value >= window // 2:
             data.value = wanted
         self._write_limit(builder, data)

@@ -37,7 +37,7 @@ class TestStop:
             await client.until(lambda: len(client.goaways) == 2)
             await peer.send(b"last answer")
             peer.end()
-            await client.until(lambda: stream.is_ended)
+            await client.ended(stream)
             assert stream.data == b"last answer"
             await client.until(lambda: client.end_code is not None)
             assert client.end_code == ErrorCode.H3_NO_ERROR
@@ -64,8 +64,7 @@ class TestStop:
             assert client.goaways[1] == 8
             third = client.open_stream()
             client.send(third, request)
-            await client.until(lambda: third.reset is not None)
-            assert third.reset == ErrorCode.H3_REQUEST_REJECTED
+            assert await client.cut(third) == ErrorCode.H3_REQUEST_REJECTED
             assert first.reset is None
             assert second.reset is None
             with pytest.raises(LocalMisuse):

@@ -176,7 +176,7 @@ class Scene:
         payload, address = await self.udp.receive()
         assert payload == PAYLOAD
         self.hidden.port("the relay's port towards the udp target", address[1])
-        await client.until(lambda: stream.reset is not None)
+        await client.cut(stream)
 
     @staticmethod
     async def _end(client: WireClient, stream: WireStream, peer: TcpPeer, ending: str) -> None:
@@ -184,14 +184,14 @@ class Scene:
         match ending:
             case "order":
                 peer.close()
-                await client.until(lambda: stream.is_ended)
+                await client.ended(stream)
             case "client":
                 client.reset(stream, ErrorCode.H3_REQUEST_CANCELLED)
             case "target":
                 peer.reset()
-                await client.until(lambda: stream.reset is not None)
+                await client.cut(stream)
             case _:
-                await client.until(lambda: stream.reset is not None)
+                await client.cut(stream)
 
     async def _refusals(self, client: WireClient) -> None:
         """Requests that are refused, each for another reason."""
@@ -221,10 +221,10 @@ class Scene:
         authority = f"{NAMES['tcp']}:{self.tcp.port}".encode()
         stream = client.open_stream()
         client.send(stream, headers((b":method", b"CONNECT"), (b":authority", authority), (b"Upper", b"case")))
-        await client.until(lambda: stream.reset is not None)
+        await client.cut(stream)
         stream = await client.answered(client.connect_udp(NAMES["udp"], self.udp.port))
         client.send_content(stream, b"\0\x30" + PAYLOAD, fin=True)  # ends inside a capsule
-        await client.until(lambda: stream.reset is not None)
+        await client.cut(stream)
 
 
 async def enter_scene(stack: AsyncExitStack) -> Scene:

@@ -143,6 +143,16 @@ class WireClient:
         await self.until(lambda: stream.response is not None or stream.reset is not None)
         return stream
 
+    async def ended(self, stream: WireStream) -> None:
+        """Wait for the end of the relay's direction."""
+        await self.until(lambda: stream.is_ended)
+
+    async def cut(self, stream: WireStream) -> int:
+        """Wait for a RESET_STREAM; returns its code."""
+        await self.until(lambda: stream.reset is not None)
+        assert stream.reset is not None
+        return stream.reset
+
     def send(self, stream: WireStream | int, data: bytes, fin: bool = False) -> None:
         """Put bytes on a stream as they are."""
         self.link.send_stream(stream if isinstance(stream, int) else stream.stream_id, data, fin)

@@ -17,8 +17,10 @@ from relay.quic.packet import (
     LongHeader,
     RetryTokens,
     encode_retry,
+    encode_stateless_reset,
     encode_version_negotiation,
     parse_long_header,
+    reset_token,
 )
 from tests.relay.quic.network import SERVER, Network, Pki, library_client
 
@@ -228,6 +230,31 @@ class TestRetryTokens:
         token = RetryTokens(lifetime=10.0).make(CLIENT_V4, b"original", b"retry-id", 100.0)
         assert ipaddress.ip_address(CLIENT_V4[0]).packed not in token
         assert b"original" not in token
+
+
+class TestStatelessReset:
+    """RFC 9000 §10.3."""
+
+    def test_a_token_needs_the_key_and_the_id(self) -> None:
+        token = reset_token(b"key", b"our-id-1")
+        assert len(token) == 16
+        assert reset_token(b"key", b"our-id-1") == token
+        assert len({token, reset_token(b"key", b"our-id-2"), reset_token(b"yek", b"our-id-1")}) == 3
+
+    @pytest.mark.parametrize("received", [22, 23, 43, 100, 1200, 65_000])
+    def test_a_reset_looks_like_a_packet_and_is_shorter(self, received: int) -> None:
+        token = reset_token(b"key", b"our-id-1")
+        packet = encode_stateless_reset(received, token)
+        assert packet is not None
+        assert 21 <= len(packet) < received
+        assert packet.endswith(token)
+        assert packet[0] & 0xC0 == 0x40
+        assert packet != encode_stateless_reset(received, token), "the rest is noise"
+
+    @pytest.mark.parametrize("received", [0, 1, 20, 21])
+    def test_short_packets_get_none(self, received: int) -> None:
+        """Two ends that reset each other must come to an end (RFC 9000 §10.3.3)."""
+        assert encode_stateless_reset(received, bytes(16)) is None
 
 
 @pytest.mark.parametrize("server_name", list(EngineName))
