@@ -2,17 +2,12 @@
 
 The session knows exchanges, not tunnels. It is what a QUIC link calls (`relay.quic.link.LinkHandler`) and what an
 exchange calls (`relay.exchange.Carrier`); ingress and client add only who starts an exchange.
-
-Datagrams take the short way: the leading bytes of a known tunnel (quarter stream id and context id 0) are looked up
-in one dict, and a turn's payloads reach the sink in one call.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from typing import Final, Protocol
+from typing import Protocol
 
-from masque.datagram import parse_datagram
 from masque.errors import ErrorCode, Malformed
 from masque.h3 import (
     Action,
@@ -34,13 +29,11 @@ from masque.h3 import (
     encode_data_header,
 )
 from masque.head import RequestHead, ResponseHead
+from relay.datagrams import DatagramRouter
 from relay.exchange import EarlyLimits, Exchange
-from relay.telemetry import DropReason, LimitName, Metric, Metrics
+from relay.telemetry import LimitName, Metric, Metrics
 
 __all__ = ["Session", "SessionObserver", "Transport"]
-
-_PREFIX_LENGTH: Final = bytes(1 + (1 << (first >> 6)) for first in range(256))
-"Length of quarter stream id and context id 0, by the first byte of a DATAGRAM payload."
 
 
 class Transport(Protocol):
@@ -128,14 +121,12 @@ class Session:
         self._observer = observer
         self._early = early
         self._metrics = metrics
-        self._routes: dict[bytes, Exchange] = {}
         self._held: set[int] = set()
         self._waiting: dict[Exchange, None] = {}
         self._unsent: set[int] = set()
         self._buffered = 0
         self._buffer_limit = buffer_limit
-        self._orphans: deque[tuple[int, bytes]] = deque(maxlen=early.datagrams)
-        self._highest_stream = -1
+        self._datagrams = DatagramRouter(self.exchanges, 0 if machine.is_client else early.datagrams, metrics)
         machine.start()
         self._act()
 
@@ -161,25 +152,10 @@ class Session:
 
     def datagrams(self, payloads: list[bytes]) -> None:
         """DATAGRAM payloads of one turn."""
-        routes = self._routes
-        lengths = _PREFIX_LENGTH
-        ready: list[Exchange] = []
-        for data in payloads:
-            if data:
-                length = lengths[data[0]]
-                exchange = routes.get(data[:length])
-                if exchange is not None:
-                    inbox = exchange.inbox
-                    if not inbox:
-                        ready.append(exchange)
-                    inbox.append(data[length:])
-                    continue
-            if not self._unrouted(data):
-                return
-        for exchange in ready:
-            payloads, exchange.inbox = exchange.inbox, []
-            if payloads and exchange.sink is not None:
-                exchange.sink.payloads_received(payloads)
+        try:
+            self._datagrams.deliver(payloads)
+        except Malformed as error:
+            self.close(error.code, error.detail)
 
     def flushed(self) -> None:
         """Backlogs may have fallen."""
@@ -200,7 +176,7 @@ class Session:
         for exchange in exchanges:
             exchange.deliver_abort()
             exchange.end()
-        self._routes.clear()
+        self._datagrams.clear()
         self._unsent.clear()
         self._observer.session_closed(self, code)
 
@@ -278,14 +254,13 @@ class Session:
 
     def open_datagrams(self, prefix: bytes, exchange: Exchange) -> None:
         """Route a prefix to an exchange."""
-        if len(prefix) == _PREFIX_LENGTH[prefix[0]]:
-            self._routes[prefix] = exchange
+        self._datagrams.open(prefix, exchange)
 
     def forget(self, exchange: Exchange) -> None:
         """Remove what leads to an exchange."""
         self.exchanges.pop(exchange.stream_id, None)
         if exchange.prefix is not None:
-            self._routes.pop(exchange.prefix, None)
+            self._datagrams.close(exchange.prefix)
         self._waiting.pop(exchange, None)
         self.release(exchange.stream_id)
         if self._transport.backlog(exchange.stream_id):
@@ -362,18 +337,10 @@ class Session:
         stream_id = event.stream_id
         exchange = Exchange(stream_id, event.head, self, self._early)
         self.exchanges[stream_id] = exchange
-        self._highest_stream = max(self._highest_stream, stream_id)
         self._observer.request_received(self, exchange)
         if event.fin:
             exchange.deliver_data(b"", True)
-        if self._orphans:
-            orphans = [datagram for owner, datagram in self._orphans if owner == stream_id]
-            if orphans:
-                kept = [(owner, datagram) for owner, datagram in self._orphans if owner != stream_id]
-                self._orphans.clear()
-                self._orphans.extend(kept)
-                for datagram in orphans:
-                    exchange.deliver_datagram(datagram)
+        self._datagrams.adopt(exchange)
 
     def _answered(self, event: ResponseReceived) -> None:
         exchange = self.exchanges.get(event.stream_id)
@@ -395,26 +362,6 @@ class Session:
         exchange = self.exchanges.get(stream_id)
         if exchange is not None and (exchange.sink is not None or not self._is_client):
             exchange.deliver_abort()
-
-    def _unrouted(self, data: bytes) -> bool:
-        """A datagram outside the short way. False when the connection has to close for it."""
-        try:
-            stream_id, offset = parse_datagram(data)
-        except Malformed as error:
-            self.close(error.code, error.detail)
-            return False
-        exchange = self.exchanges.get(stream_id)
-        if exchange is not None:
-            if not exchange.deliver_datagram(data[offset:]):
-                self._metrics.count(Metric.DATAGRAMS_DROPPED, 1, DropReason.EARLY_FULL)
-        elif stream_id > self._highest_stream and not self._is_client:
-            if len(self._orphans) == self._early.datagrams:
-                self._metrics.count(Metric.DATAGRAMS_DROPPED, 1, DropReason.EARLY_FULL)
-                self.limit_hit(LimitName.EARLY_DATAGRAMS)
-            self._orphans.append((stream_id, data[offset:]))
-        else:
-            self._metrics.count(Metric.DATAGRAMS_DROPPED, 1, DropReason.NO_TUNNEL)
-        return True
 
     def _act(self) -> None:
         """Carry out what the machine asks for, in order."""

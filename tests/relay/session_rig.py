@@ -154,7 +154,7 @@ class Side:
         """No exchange left a trace."""
         session = self.session
         assert session.exchanges == {}
-        assert session._routes == {}
+        assert session._datagrams.is_empty
         assert session._held == set()
         assert session._waiting == {}
         assert session._unsent == set()

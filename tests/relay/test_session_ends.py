@@ -130,7 +130,7 @@ def test_ten_thousand_exchanges_leave_nothing() -> None:
         side.requests.clear()
         side.transport.written.clear()
     side.assert_empty()
-    assert len(side.session._orphans) == 0
+    assert side.session._datagrams.is_empty
     assert not side.session.is_crowded
 
 
