@@ -62,7 +62,7 @@ class TransportLimits:
     """What we announce and keep, the same for every engine."""
 
     max_datagram_size: int = 1350
-    "Largest UDP payload sent, in bytes."
+    "Largest UDP payload sent, in bytes. A qh3 client starts there and looks for more (RFC 9000 §14.3)."
     idle: float = 60.0
     "Idle timeout announced, in seconds (RFC 9000 §10.1)."
     streams: int = 100

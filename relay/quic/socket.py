@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-import sys
 from collections.abc import Sequence
 from typing import Final
 
@@ -31,7 +30,9 @@ _BUFFER: Final = bytearray(1 << 16)
 _VIEW: Final = memoryview(_BUFFER)
 _ANCILLARY: Final = socket.CMSG_SPACE(4)
 _pack_size: Final = struct.Struct("=H").pack
-_NO_GSO: Final = frozenset({errno.EIO, errno.EINVAL, errno.EOPNOTSUPP})
+_GSO_REFUSED: Final = frozenset({errno.EIO, errno.EINVAL, errno.EOPNOTSUPP})
+_GSO_PATIENCE: Final = 16
+"Runs refused one after another, after which payloads are sent one by one."
 
 
 class UdpSocket:
@@ -45,7 +46,12 @@ class UdpSocket:
         sock.setblocking(False)
         self._socket = sock
         self._receive = sock.recvmsg_into
-        self.has_gso = sys.platform == "linux"
+        self._refusals = 0
+        self.has_gso = True
+        try:
+            sock.getsockopt(socket.SOL_UDP, _UDP_SEGMENT)
+        except OSError:
+            self.has_gso = False
         self.has_gro = True
         try:
             sock.setsockopt(socket.SOL_UDP, _UDP_GRO, 1)
@@ -103,19 +109,13 @@ class UdpSocket:
             OSError: what the kernel reports for the first payload.
         """
         sent = 0
+        single = 0
         total = len(payloads)
         while sent < total:
-            size = len(payloads[sent])
-            end = sent + 1
-            if self.has_gso and size:
-                limit = min(total, sent + min(_MAX_SEGMENTS, max(1, _MAX_BURST // size)))
-                while end < limit and len(payloads[end]) == size:
-                    end += 1
-                if end < limit and 0 < len(payloads[end]) < size:
-                    end += 1
+            end = self._run_end(payloads, sent) if sent >= single else sent + 1
             try:
                 if end - sent > 1:
-                    self._send_run(payloads[sent:end], size, address)
+                    self._send_run(payloads[sent:end], address)
                 elif address is None:
                     self._socket.send(payloads[sent])
                 else:
@@ -123,8 +123,9 @@ class UdpSocket:
             except (BlockingIOError, InterruptedError):
                 return sent
             except OSError as exc:
-                if end - sent > 1 and exc.errno in _NO_GSO:
-                    self.has_gso = False
+                if end - sent > 1 and exc.errno in _GSO_REFUSED:
+                    single = end
+                    self._gso_refused(exc)
                     continue
                 if sent:
                     return sent
@@ -132,12 +133,31 @@ class UdpSocket:
             sent = end
         return sent
 
-    def _send_run(self, payloads: Sequence[bytes], size: int, address: Address | None) -> None:
-        message = ((socket.SOL_UDP, _UDP_SEGMENT, _pack_size(size)),)
+    def _run_end(self, payloads: Sequence[bytes], start: int) -> int:
+        """Where the run of equal payloads from `start` ends, its one shorter last payload included."""
+        size = len(payloads[start])
+        end = start + 1
+        if self.has_gso and size:
+            limit = min(len(payloads), start + min(_MAX_SEGMENTS, max(1, _MAX_BURST // size)))
+            while end < limit and len(payloads[end]) == size:
+                end += 1
+            if end < limit and 0 < len(payloads[end]) < size:
+                end += 1
+        return end
+
+    def _gso_refused(self, exc: OSError) -> None:
+        """EINVAL may mean a path too narrow for the segment, and others are not; again and again, it means us."""
+        self._refusals += 1
+        if exc.errno != errno.EINVAL or self._refusals >= _GSO_PATIENCE:
+            self.has_gso = False
+
+    def _send_run(self, payloads: Sequence[bytes], address: Address | None) -> None:
+        message = ((socket.SOL_UDP, _UDP_SEGMENT, _pack_size(len(payloads[0]))),)
         if address is None:
             self._socket.sendmsg(payloads, message)
         else:
             self._socket.sendmsg(payloads, message, 0, address)
+        self._refusals = 0
 
 
 def bind_udp(host: str, port: int, receive_buffer: int, send_buffer: int) -> UdpSocket:

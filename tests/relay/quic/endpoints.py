@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -23,7 +23,7 @@ from relay.quic.socket import UdpSocket, bind_udp, connect_udp
 from relay.telemetry import CounterMetrics, NoMetrics
 from tests.relay.quic.network import Pki
 
-__all__ = ["Narrow", "Path", "Peer", "Served", "client_to", "path_to", "serve", "settled"]
+__all__ = ["Gate", "Narrow", "Path", "Peer", "Served", "client_to", "path_to", "serve", "settled"]
 
 PATIENCE = 10.0
 BUFFER = 1 << 20
@@ -96,6 +96,7 @@ async def serve(
     name: EngineName,
     *,
     factory: EngineFactory | None = None,
+    sock: UdpSocket | None = None,
     limits: TransportLimits | None = None,
     max_connections: int = 100,
     retry_threshold: int = 100,
@@ -112,7 +113,7 @@ async def serve(
         return served.peers[-1]
 
     endpoint = ServerEndpoint(
-        bind_udp("127.0.0.1", 0, BUFFER, BUFFER),
+        sock or bind_udp("127.0.0.1", 0, BUFFER, BUFFER),
         factory or load_factory(name, limits, pki.certificate),
         accept,
         poller,
@@ -129,6 +130,19 @@ async def serve(
     finally:
         endpoint.close()
         poller.close()
+
+
+class Gate(UdpSocket):
+    """A loopback socket whose send buffer is full while the gate is shut."""
+
+    def __init__(self) -> None:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", 0))
+        super().__init__(sock)
+        self.is_shut = False
+
+    def send(self, payloads: Sequence[bytes], address: Address | None = None) -> int:
+        return 0 if self.is_shut else super().send(payloads, address)
 
 
 class Narrow(UdpSocket):

@@ -10,7 +10,7 @@ import pytest
 from relay.quic.engine import CONNECTION_ID_LENGTH, EngineName, TransportLimits, load_factory
 from relay.quic.socket import bind_udp
 from relay.telemetry import DropReason, Metric
-from tests.relay.quic.endpoints import BUFFER, Narrow, client_to, path_to, serve, settled
+from tests.relay.quic.endpoints import BUFFER, Gate, Narrow, client_to, path_to, serve, settled
 from tests.relay.quic.network import Pki
 from tests.relay.rig import eventually, open_sockets
 
@@ -152,6 +152,50 @@ async def test_a_full_send_buffer_delays_and_loses_nothing(
             loop.remove_reader(outer.fileno())
             outer.close()
             far.close()
+
+
+async def test_while_blocked_links_keep_their_data_and_all_are_flushed_afterwards(
+    pki: Pki, server_name: EngineName
+) -> None:
+    gate = Gate()
+    async with serve(pki, server_name, sock=gate) as served:
+        with (
+            client_to(pki, EngineName.QH3, served.port) as (first, _),
+            client_to(pki, EngineName.QH3, served.port) as (second, _),
+        ):
+            assert await settled(first, 0, b"first")
+            assert await settled(second, 0, b"second")
+            gate.is_shut = True
+            links = [peer.link for peer in served.peers]
+            links[0].send_stream(1, b"fills the buffer", True)
+            await eventually(lambda: served.endpoint.is_blocked)
+            links[1].send_stream(1, b"has to wait", True)
+            served.poller.drain()
+            assert links[1].backlog(1) == len(b"has to wait"), "not made into packets yet"
+            gate.is_shut = False
+            await eventually(lambda: 1 in first.ended and 1 in second.ended)
+            assert not served.endpoint.is_blocked
+
+
+async def test_bursts_to_several_addresses_wait_in_order(pki: Pki, server_name: EngineName) -> None:
+    """One flush has several destinations while a client moves."""
+    gate = Gate()
+    receivers = [bind_udp("127.0.0.1", 0, BUFFER, BUFFER) for _ in range(2)]
+    async with serve(pki, server_name, sock=gate) as served:
+        try:
+            with client_to(pki, EngineName.QH3, served.port) as (peer, _):
+                assert await settled(peer, 0, b"connected")
+                link = served.peers[0].link
+                gate.is_shut = True
+                served.endpoint.send([([b"1", b"2"], receivers[0].address), ([b"3"], receivers[1].address)], link)
+                assert served.endpoint.is_blocked
+                gate.is_shut = False
+                await eventually(lambda: not served.endpoint.is_blocked)
+            assert receivers[0].receive() == (b"12", 1, gate.address)
+            assert receivers[1].receive() == (b"3", 1, gate.address)
+        finally:
+            for receiver in receivers:
+                receiver.close()
 
 
 async def test_nobody_at_the_port_ends_a_client_at_once(pki: Pki, client_name: EngineName) -> None:
