@@ -70,9 +70,10 @@ class TcpListener:
         self.port: int = self.sock.getsockname()[1]
         self.peers: list[TcpPeer] = []
 
-    async def accept(self) -> TcpPeer:
-        """The next connection."""
-        sock, _ = await asyncio.get_running_loop().sock_accept(self.sock)
+    async def accept(self, within: float | None = 10.0) -> TcpPeer:
+        """The next connection; TimeoutError when none comes, None waits for ever."""
+        async with asyncio.timeout(within):
+            sock, _ = await asyncio.get_running_loop().sock_accept(self.sock)
         peer = TcpPeer(sock)
         self.peers.append(peer)
         return peer
@@ -123,7 +124,7 @@ async def tcp_echo(host: str = "127.0.0.1") -> AsyncIterator[int]:
 
         async def serve() -> None:
             while True:
-                task = tasks.create_task(echo(await listener.accept()))
+                task = tasks.create_task(echo(await listener.accept(within=None)))
                 running.add(task)
                 task.add_done_callback(running.discard)
 
@@ -150,8 +151,9 @@ class UdpOrigin:
         self._is_echoing = False
 
     async def receive(self) -> tuple[bytes, tuple[str, int]]:
-        """The next payload and its sender."""
-        return await self._loop.sock_recvfrom(self.sock, 65535)
+        """The next payload and its sender; TimeoutError when none comes."""
+        async with asyncio.timeout(10):
+            return await self._loop.sock_recvfrom(self.sock, 65535)
 
     def send(self, payload: bytes, address: tuple[str, int]) -> None:
         """Send one payload."""

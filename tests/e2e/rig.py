@@ -22,8 +22,21 @@ from relay.server import Server, prepare
 from relay.settings import load_settings
 from relay.telemetry import CounterMetrics, Metric
 from tests.e2e.wire import WireClient, connect_wire
+from tests.relay.dns_server import DnsServer
 
-__all__ = ["ENGINES", "KEY", "Relay", "RelayProcess", "running_process", "running_relay", "until"]
+__all__ = [
+    "ENGINES",
+    "KEY",
+    "Relay",
+    "RelayProcess",
+    "command_environment",
+    "resolving",
+    "running_process",
+    "running_relay",
+    "settings_of",
+    "start_command",
+    "until",
+]
 
 ENGINES = [name.value for name in EngineName]
 KEY = generate_key()
@@ -46,6 +59,12 @@ def settings_of(certificates: Path, engine: str, overrides: Mapping[str, str]) -
         "limits.drain": "2",
         **overrides,
     }
+
+
+def resolving(server: DnsServer, **more: str) -> dict[str, str]:
+    """Settings of a relay that asks this server."""
+    upstream = f"{server.upstream.address}:{server.upstream.port}"
+    return {"resolver.upstreams": json.dumps([upstream]), **more}
 
 
 async def until(fact: Callable[[], object], *, within: float = 5.0) -> None:

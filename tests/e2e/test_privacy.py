@@ -123,8 +123,7 @@ class Scene:
             "resolver.timeout": "0.3",
             "auth.basic": json.dumps([basic_entry(USER, PASSWORD)]),
             "telemetry.level": "debug",
-            "limits.tcp_idle": "1",
-            "limits.udp_idle": "1",
+            "limits.tcp_idle": "2",
             "limits.drain": "0.6",
         }
         dns_server.answer(NAMES["tcp"], records(f"{NAMES['tcp']}. 60 IN A {TCP_TARGET}"), empty())
@@ -176,7 +175,8 @@ class Scene:
         payload, address = await self.udp.receive()
         assert payload == PAYLOAD
         self.hidden.port("the relay's port towards the udp target", address[1])
-        await client.cut(stream)
+        client.send(stream, b"", fin=True)
+        await client.ended(stream)
 
     @staticmethod
     async def _end(client: WireClient, stream: WireStream, peer: TcpPeer, ending: str) -> None:
