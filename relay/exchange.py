@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from masque.errors import ErrorCode
 from masque.head import RequestHead, ResponseHead
 from relay.telemetry import LimitName
 
@@ -61,6 +62,10 @@ class Carrier(Protocol):
         """Count that a bound bit."""
 
     @property
+    def fair_share(self) -> int:
+        """Bytes that one exchange's unsent content may be now, given how many there are."""
+
+    @property
     def is_crowded(self) -> bool:
         """True while all exchanges together buffer more than the connection may."""
 
@@ -92,12 +97,20 @@ class Carrier(Protocol):
 class EarlyLimits:
     """Bounds on what arrives before an exchange has a sink."""
 
-    __slots__ = ("data", "datagrams")
+    __slots__ = ("data", "datagrams", "spare")
 
-    def __init__(self, data: int = 65536, datagrams: int = 32) -> None:
-        """Keep up to `data` bytes of content before holding the stream, and up to `datagrams` datagrams."""
+    def __init__(self, data: int = 65536, datagrams: int = 32, spare: int = 1 << 20) -> None:
+        """Set the bounds.
+
+        Args:
+            data: bytes of content kept before the stream is held.
+            datagrams: datagrams kept; those after them are dropped.
+            spare: bytes kept beyond `data` where holding a stream would hold its neighbours; a stream that brings
+                more is aborted.
+        """
         self.data = data
         self.datagrams = datagrams
+        self.spare = spare
 
 
 class Exchange:
@@ -185,6 +198,8 @@ class Exchange:
         self.sink = sink
         was_aborted = self.is_aborted
         data, self._early_data = self._early_data, []
+        self._carrier.add_buffered(-self._early_size)
+        self._early_size = 0
         datagrams, self._early_datagrams = self._early_datagrams, []
         if self._is_held:
             self._is_held = False
@@ -220,6 +235,11 @@ class Exchange:
         return self._carrier.send_datagrams(prefix, data, segment)
 
     @property
+    def fair_share(self) -> int:
+        """Bytes of content that may wait to be sent now: a share of what the connection may buffer."""
+        return self._carrier.fair_share
+
+    @property
     def is_crowded(self) -> bool:
         """True while the connection's exchanges together buffer more than they may."""
         return self._carrier.is_crowded
@@ -252,6 +272,8 @@ class Exchange:
             self.is_over = True
             self._early_data.clear()
             self._early_datagrams.clear()
+            self._carrier.add_buffered(-self._early_size)
+            self._early_size = 0
             self.inbox.clear()
             self._carrier.forget(self)
             if self.on_end is not None:
@@ -266,8 +288,19 @@ class Exchange:
             return
         self._early_data.append(data)
         self._early_size += len(data)
+        self._carrier.add_buffered(len(data))
         self._early_fin = self._early_fin or fin
-        if self._early_size > self._early.data and not self._is_held:
+        if self._early_size > self._early.data:
+            self._bound_early()
+
+    def _bound_early(self) -> None:
+        """More came than is kept for nothing: hold the stream, or where that hurts its neighbours, end it in time."""
+        if self._carrier.holds_connection:
+            if self._early_size > self._early.data + self._early.spare or self._carrier.is_crowded:
+                self._carrier.limit_hit(LimitName.EARLY_DATA)
+                self._carrier.abort(self.stream_id, ErrorCode.H3_EXCESSIVE_LOAD)
+                self.deliver_abort()
+        elif not self._is_held:
             self._is_held = True
             self._carrier.hold(self.stream_id)
             self._carrier.limit_hit(LimitName.EARLY_DATA)

@@ -219,9 +219,14 @@ class Session:
         self._metrics.count(Metric.LIMITS_HIT, 1, limit)
 
     @property
+    def fair_share(self) -> int:
+        """Half of the buffer is for what clients send, half for what they receive, and that is shared evenly."""
+        return self._buffer_limit // (2 * max(1, len(self.exchanges)))
+
+    @property
     def is_crowded(self) -> bool:
-        """True while the exchanges together buffer more than `buffer_limit`."""
-        return self._buffered > self._buffer_limit
+        """True while the exchanges together buffer more than half of `buffer_limit`."""
+        return self._buffered > self._buffer_limit // 2
 
     def add_buffered(self, size: int) -> None:
         """Note buffered bytes."""

@@ -26,6 +26,8 @@ __all__ = ["TcpSplice"]
 
 _BUFFER: Final = bytearray(256 << 10)
 _VIEW: Final = memoryview(_BUFFER)
+_MIN_READ: Final = 16 << 10
+"Bytes read at a time, at the least: smaller pieces cost more than they spare."
 _BROKEN: Final = select.EPOLLERR | select.EPOLLHUP
 _ONLY_BROKEN: Final = select.EPOLLET
 "Wait for nothing but a break, and hear of it once: a target that ended its direction may still reset."
@@ -76,7 +78,7 @@ class TcpSplice(Tunnel):
     def drained(self) -> None:
         """The stream's backlog may be small enough to read on."""
         if not self._is_reading and not self.is_closed:
-            if self.exchange.backlog < self.limits.backlog // 2:
+            if self.exchange.backlog < self._backlog_limit() // 2:
                 self._is_reading = True
                 self._watch()
             else:
@@ -100,9 +102,14 @@ class TcpSplice(Tunnel):
             self._broken()
         self._act()
 
+    def _backlog_limit(self) -> int:
+        return max(_MIN_READ, min(self.limits.backlog, self.exchange.fair_share))
+
     def _read(self) -> None:
+        limit = self._backlog_limit()
+        room = max(_MIN_READ, limit - self.exchange.backlog)
         try:
-            size = self._socket.recv_into(_BUFFER)
+            size = self._socket.recv_into(_BUFFER, min(room, len(_BUFFER)))
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -114,7 +121,7 @@ class TcpSplice(Tunnel):
             return
         self._received += size
         self.exchange.write(_VIEW[:size])
-        if self.exchange.backlog >= self.limits.backlog:
+        if self.exchange.backlog >= limit:
             self._is_reading = False
             self._watch()
             self.exchange.await_drain()

@@ -8,10 +8,11 @@ import os
 import psutil
 import pytest
 
+from masque.errors import ErrorCode
 from relay.client import ClientError, RelayClient, TunnelStream
 from relay.telemetry import LimitName, Metric
 from tests.e2e.conftest import StartProcess, StartRelay
-from tests.e2e.neighbour import neighbour
+from tests.e2e.neighbour import neighbour, still_works, udp_tunnel
 from tests.e2e.origins import TcpPeer, tcp_echo, tcp_listener, udp_origin
 from tests.e2e.rig import resolving, until
 from tests.relay.dns_server import running_server, silent
@@ -115,6 +116,44 @@ class TestBackpressure:
                 for task in pumping:
                     task.cancel()
         assert grown < 28 * _MIB, f"the relay grew by {grown} bytes"
+
+    async def test_early_data_does_not_hold_the_connection(self, start_relay: StartRelay) -> None:
+        """A request that waits for its name, and brings more early data than is kept, must not stop the others."""
+        async with running_server() as server, udp_origin(echoes=True) as origin:
+            server.answer("slow.example", silent, silent)
+            async with start_relay(resolving(server)) as relay, relay.wire() as client:
+                tunnel = await udp_tunnel(client, origin.port)
+                stream = client.connect("slow.example", 80)
+                client.send_content(stream, bytes(300_000))
+                await until(lambda: server.asked)
+                await asyncio.wait_for(still_works(client, tunnel), 1)
+                client.reset(stream, ErrorCode.H3_REQUEST_CANCELLED)
+                await until(lambda: relay.server.exchanges == 1, within=1)
+
+    async def test_many_readers_that_stop(self, start_process: StartProcess) -> None:
+        """The connection's own bound holds for what waits for its client, too."""
+        async with (
+            start_process() as relay,
+            neighbour(relay) as other,
+            tcp_listener() as origin,
+            relay.client() as client,
+        ):
+            peers = []
+            for _ in range(90):
+                await client.open_tcp("127.0.0.1", origin.port)  # and never received from
+                peers.append(await origin.accept())
+            await other.echoes()
+            memory = psutil.Process(relay.process.pid).memory_info
+            before = memory().rss
+            pump = Pump()
+            async with asyncio.TaskGroup() as tasks:
+                pumping = [tasks.create_task(pump.into_peer(peer)) for peer in peers]
+                await pump.stalled()
+                grown = memory().rss - before
+                await other.echoes()
+                for task in pumping:
+                    task.cancel()
+        assert grown < 44 * _MIB, f"the relay grew by {grown} bytes"
 
     async def test_all_bytes_arrive_after_the_stop(self, start_relay: StartRelay) -> None:
         blob = os.urandom(12 * _MIB)

@@ -262,12 +262,22 @@ def test_crowding_is_the_sum_of_all_exchanges() -> None:
     side = Side()
     first, _ = side.tunnel(0)
     second, _ = side.tunnel(4)
-    first.add_buffered(3000)
+    first.add_buffered(1500)
     assert not second.is_crowded
-    second.add_buffered(2001)
+    second.add_buffered(1001)
     assert first.is_crowded
-    first.add_buffered(-3000)
+    first.add_buffered(-1500)
     assert not first.is_crowded
+
+
+def test_what_waits_to_be_sent_is_shared_evenly() -> None:
+    side = Side()
+    first, _ = side.tunnel(0)
+    assert first.fair_share == 2500
+    second, _ = side.tunnel(4)
+    assert first.fair_share == second.fair_share == 1250
+    second.abort(ErrorCode.H3_CONNECT_ERROR)
+    assert first.fair_share == 2500
 
 
 def test_drained_is_told_once_for_each_wish() -> None:
