@@ -12,7 +12,7 @@ from masque.h3 import H3Connection
 from masque.varint import encode_varint
 from relay.exchange import Exchange
 from relay.session import Session
-from relay.telemetry import CounterMetrics, DropReason
+from relay.telemetry import CounterMetrics, DropReason, LimitName, Metric
 from tests.masque.h3_wire import CONNECT, CONNECT_HEAD, CONTROL, OK, SETTINGS, data, headers
 from tests.relay.session_rig import (
     CLIENT_CONTROL,
@@ -218,6 +218,30 @@ def test_early_data_above_its_bound_holds_until_a_sink_is_there() -> None:
     exchange.attach(sink)
     assert side.transport.held == set()
     assert sink.data == bytes(1000) + b"xy"
+
+
+@pytest.mark.parametrize("is_crowded", [False, True])
+def test_early_data_is_never_held_at_the_neighbours_cost(is_crowded: bool) -> None:
+    """Where a hold stops the whole connection, the stream is given some more room and is aborted beyond it."""
+    side = Side()
+    side.transport.holds_connection = True
+    exchange = side.request()
+    aborts: list[None] = []
+    exchange.on_abort = lambda: aborts.append(None)
+    if is_crowded:
+        side.request(4).deliver_data(bytes(1000), False)
+        side.requests[1].add_buffered(500)
+    else:
+        side.session.stream_data(0, data(bytes(1500)), False)
+        assert not exchange.is_aborted
+    side.session.stream_data(0, data(bytes(1001 if is_crowded else LIMITS.spare)), False)
+    assert side.transport.held == set()
+    assert exchange.is_aborted
+    assert aborts == [None]
+    assert (0, ErrorCode.H3_EXCESSIVE_LOAD) in side.transport.resets
+    assert side.metrics.value(Metric.LIMITS_HIT, LimitName.EARLY_DATA) == 1
+    exchange.end()
+    assert not exchange.is_crowded
 
 
 def refuse(side: Side, exchange: Exchange) -> None:
