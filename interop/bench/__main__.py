@@ -27,6 +27,7 @@ __all__ = ["main"]
 
 _LEGEND = """\
 datagrams/BYTES/TUNNELS: CPU microseconds of the server for one relayed datagram; an echo is two.
+datagrams/.../lone: one datagram under way at a time, so that nothing can be batched: what a quiet relay pays.
 streams/DIRECTION/TUNNELS: CPU seconds for 10^9 bytes. handshakes: connections made in one CPU second.
 memory: resident KiB for each idle connection or tunnel. floor/BYTES/BATCH: the kernel alone, no QUIC, with so many
 datagrams to a system call; the cost of its Python is spread over them.

@@ -99,6 +99,9 @@ def plan_rows(groups: tuple[str, ...], pace: Pace, udp_target: int, tcp_target: 
                 order = {"load": "datagrams", "target": udp_target, "size": size, "tunnels": tunnels}
                 key = f"datagrams/{size}/{tunnels}"
                 rows.append(Row(key, "datagrams", "us/datagram", 1e6, {**order, "window": window, **timing}))
+        lone = {"load": "datagrams", "target": udp_target, "size": _SIZES[-1], "tunnels": 1, "window": 1}
+        key = f"datagrams/{_SIZES[-1]}/1/lone"
+        rows.append(Row(key, "datagrams", "us/datagram", 1e6, {**lone, **timing}))
     if "streams" in groups:
         volume = pace.volume // _SLOW_SHARE if is_slow else pace.volume
         for direction in ("down", "up"):
