@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from masque.connect import ConnectRequest
 from masque.connect_udp import connect_udp_response_fields
-from masque.errors import ErrorCode, LocalMisuse, RequestRejected
+from masque.errors import ErrorCode, RequestRejected
 from masque.head import Fields, ResponseHead
 from masque.request import TunnelRequest, parse_request
 from masque.template import Template
@@ -148,8 +148,11 @@ class Pipeline:
     ) -> Tunnel:
         """Connect, answer, splice (RFC 9110 §9.3.6: the 2xx says that the connection exists)."""
 
+        turn = asyncio.Lock()
+
         async def choose(address: IPAddress) -> EgressBinding:
-            return _unless_rejected(await self._chain.choose_egress(context, address))
+            async with turn:  # attempts run side by side, and hooks see the choice so far in the one context
+                return _unless_rejected(await self._chain.choose_egress(context, address))
 
         sock = await dial_tcp(addresses, context.target.port, choose, self._limits.connect)
         if exchange.is_aborted:
@@ -185,23 +188,26 @@ class Pipeline:
 
     def _refuse(self, exchange: Exchange, failure: Failure) -> None:
         """Answer with the failure's status, or nothing when the client is gone."""
-        outcome = Outcome(failure)
-        self._metrics.count(Metric.REQUESTS_REFUSED, 1, metric_label(outcome))
+        exchange.on_abort = None
+        try:
+            self._answer(exchange, failure)
+        except Exception as exc:  # noqa: BLE001 - an application's failure that no response can carry
+            _log.error("exchange_failed", exception_type=type(exc).__name__)
+            exchange.abort(ErrorCode.H3_INTERNAL_ERROR)
+
+    def _answer(self, exchange: Exchange, failure: Failure) -> None:
+        label = metric_label(Outcome(failure))
+        self._metrics.count(Metric.REQUESTS_REFUSED, 1, label)
         if failure.kind is FailureKind.CONNECTION_TIMEOUT:
             self._metrics.count(Metric.LIMITS_HIT, 1, LimitName.CONNECT)
-        _log.debug("exchange_refused", outcome=metric_label(outcome).value)
-        exchange.on_abort = None
+        _log.debug("exchange_refused", outcome=label.value)
         if exchange.is_over:
             return
         if failure.kind is FailureKind.CLIENT_ABORTED or exchange.is_answered or exchange.is_aborted:
             exchange.abort(ErrorCode.H3_REQUEST_CANCELLED)
             return
         fields = response_fields(failure, self._identity)
-        try:
-            exchange.respond(ResponseHead(http_status(failure), fields), fin=True)
-        except LocalMisuse:  # a status or challenge of an application's that no response can have
-            _log.error("exchange_failed", exception_type=LocalMisuse.__name__)
-            exchange.abort(ErrorCode.H3_INTERNAL_ERROR)
+        exchange.respond(ResponseHead(http_status(failure), fields), fin=True)
 
     async def _follow(self, tunnel: Tunnel, context: ExchangeContext) -> None:
         """The tunnel's life: hooks hear of both ends, metrics count both."""

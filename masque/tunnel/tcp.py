@@ -7,6 +7,7 @@ directions, each open until its end:
     upload      the stream's FIN arrives        END_SOCKET once all bytes are written (TCP FIN)
     download    the socket's FIN arrives        END_STREAM (QUIC FIN)
     both        a RESET_STREAM or STOP_SENDING  RESET_SOCKET (TCP RST), RESET_STREAM for what is still open
+    upload      the socket takes no more        nothing: what the socket still brings is delivered first
     both        a socket error                  RESET_STREAM (H3_CONNECT_ERROR), RESET_SOCKET
 
 When both directions ended in order, the tunnel is over. After a reset nothing else happens. Bytes for the socket
@@ -59,6 +60,8 @@ class TcpTunnel:
         self._is_download_ended = False
         self.buffered = 0
         "Bytes waiting for the socket."
+        self.is_upload_lost = False
+        "True once the socket took no more: when its own direction ends, report `receive_error`."
         self.is_aborted = False
         "True after a reset or an error of either side."
 
@@ -106,6 +109,20 @@ class TcpTunnel:
         """The socket failed or was reset."""
         self._abort(TcpAction.RESET_STREAM, TcpAction.RESET_SOCKET)
 
+    def receive_write_error(self) -> None:
+        """The socket takes no more bytes: drop the upload. Its peer may have answered before it closed, so read on.
+
+        With the download ended already, this is `receive_error`.
+        """
+        if self._is_download_ended:
+            self.receive_error()
+        elif not self.is_aborted:
+            self.is_upload_lost = True
+            self._is_upload_ended = self._is_fin_received = True
+            self._waiting.clear()
+            self.buffered = 0
+            self._release()
+
     def data_to_send(self) -> memoryview | None:
         """Bytes to write to the socket next, or None when none wait. Report what was written with `data_sent`."""
         return self._waiting[0] if self._waiting else None
@@ -118,14 +135,18 @@ class TcpTunnel:
         else:
             self._waiting[0] = first[size:]
         self.buffered -= size
-        if self._is_held and self.buffered <= self._low_water:
-            self._is_held = False
-            self._actions.append(TcpAction.RELEASE_STREAM)
+        if self.buffered <= self._low_water:
+            self._release()
         self._end_upload_if_written()
 
     def next_action(self) -> TcpAction | None:
         """The next thing to do, or None."""
         return self._actions.popleft() if self._actions else None
+
+    def _release(self) -> None:
+        if self._is_held:
+            self._is_held = False
+            self._actions.append(TcpAction.RELEASE_STREAM)
 
     def _end_upload_if_written(self) -> None:
         if self._is_fin_received and not self._waiting and not self._is_upload_ended:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from relay.resolver.answer import FAILURE_TTL, MAX_ALIASES, NEGATIVE_TTL, Answer, Question, failed_answer, read_answer
+from relay.resolver.answer import (
+    FAILURE_TTL,
+    MAX_ADDRESSES,
+    MAX_ALIASES,
+    NEGATIVE_TTL,
+    Answer,
+    Question,
+    failed_answer,
+    read_answer,
+)
 from relay.resolver.cache import AnswerCache
 from relay.resolver.flight import Flights
 from relay.resolver.hook import resolver_hooks
@@ -11,6 +20,7 @@ from relay.resolver.upstream import ask_upstreams
 
 __all__ = [
     "FAILURE_TTL",
+    "MAX_ADDRESSES",
     "MAX_ALIASES",
     "NEGATIVE_TTL",
     "SECOND_FAMILY_GRACE",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
+from itertools import islice
 
 import dns.flags
 import dns.message
@@ -20,10 +21,21 @@ import dns.rrset
 from masque.target import IPAddress
 from relay.errors import Failure, FailureKind, Side
 
-__all__ = ["FAILURE_TTL", "MAX_ALIASES", "NEGATIVE_TTL", "Answer", "Question", "failed_answer", "read_answer"]
+__all__ = [
+    "FAILURE_TTL",
+    "MAX_ADDRESSES",
+    "MAX_ALIASES",
+    "NEGATIVE_TTL",
+    "Answer",
+    "Question",
+    "failed_answer",
+    "read_answer",
+]
 
 MAX_ALIASES = 8
 "The longest chain of CNAME records that is followed."
+MAX_ADDRESSES = 8
+"Addresses of a family that are kept; whoever owns a name may give it thousands, and each would be tried."
 NEGATIVE_TTL = 300.0
 "Seconds that a name's absence is believed at most, whatever its zone says."
 FAILURE_TTL = 5.0
@@ -74,7 +86,7 @@ def read_answer(response: dns.message.Message, question: Question) -> Answer:
         question: what it was asked.
 
     Returns:
-        The addresses at the end of the chain of aliases; or a failure DNS_ERROR with the response code,
+        The first few addresses at the end of the chain of aliases; or a failure DNS_ERROR with the response code,
         `NODATA` when the name has no record of this type, and no code when the chain is too long.
     """
     rcode = response.rcode()
@@ -93,7 +105,7 @@ def read_answer(response: dns.message.Message, question: Question) -> Answer:
         absence = "NXDOMAIN" if rcode == dns.rcode.NXDOMAIN else "NODATA"
         failure = Failure(FailureKind.DNS_ERROR, Side.TARGET, rcode=absence, info_code=info_code)
         return Answer(failure=failure, ttl=_negative_ttl(response))
-    addresses = tuple(dict.fromkeys(ip_address(record.address) for record in found))
+    addresses = tuple(dict.fromkeys(ip_address(record.address) for record in islice(found, MAX_ADDRESSES)))
     aliases = tuple(_alias_of(alias).to_text(omit_final_dot=True).lower() for alias in chain)
     return Answer(addresses, aliases, ttl=float(min(rrset.ttl for rrset in (*chain, found))))
 

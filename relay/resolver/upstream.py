@@ -13,6 +13,7 @@ import dns.asyncbackend
 import dns.asyncquery
 import dns.exception
 import dns.message
+from anyio.streams.buffered import BufferedByteReceiveStream
 
 from relay.errors import FailureKind
 from relay.resolver.answer import Answer, Question, failed_answer, read_answer
@@ -25,6 +26,8 @@ _ROUNDS = 2
 "How often a silent upstream is asked."
 _UDP_PAYLOAD = 1232
 "The largest response over UDP: what passes IPv6's smallest MTU in one piece."
+_MAX_MESSAGE = 4096
+"Bytes of an answer over TCP; it is long enough for more addresses than are tried."
 
 
 async def ask_upstreams(
@@ -71,16 +74,41 @@ async def _ask(question: Question, upstream: Upstream, timeout: float) -> Answer
     query = dns.message.make_query(question.name, question.rdtype, use_edns=0, payload=_UDP_PAYLOAD)
     try:
         with anyio.fail_after(timeout):
-            response, _ = await dns.asyncquery.udp_with_fallback(
-                query,
-                str(upstream.address),
-                port=upstream.port,
-                ignore_unexpected=True,
-                ignore_errors=True,
-                backend=dns.asyncbackend.get_backend("asyncio"),
-            )
+            try:
+                response = await dns.asyncquery.udp(
+                    query,
+                    str(upstream.address),
+                    port=upstream.port,
+                    ignore_unexpected=True,
+                    ignore_errors=True,
+                    raise_on_truncation=True,
+                    backend=dns.asyncbackend.get_backend("asyncio"),
+                )
+            except dns.message.Truncated:
+                response = await _ask_over_tcp(query, upstream)
     except (TimeoutError, dns.exception.Timeout):
         return None
-    except (dns.exception.DNSException, OSError, EOFError):
+    except (dns.exception.DNSException, OSError, EOFError, anyio.IncompleteRead, anyio.EndOfStream):
         return failed_answer(FailureKind.DNS_ERROR)
     return read_answer(response, question)
+
+
+async def _ask_over_tcp(query: dns.message.Message, upstream: Upstream) -> dns.message.Message:
+    """Ask over TCP (RFC 7766 §8), and refuse what would take long to parse: the loop waits meanwhile.
+
+    Raises:
+        dns.exception.DNSException: the answer is too long, malformed, or to another question.
+        OSError: the upstream cannot be reached.
+        anyio.IncompleteRead: it closed too early.
+    """
+    async with await anyio.connect_tcp(str(upstream.address), upstream.port) as stream:
+        wire = query.to_wire()
+        await stream.send(len(wire).to_bytes(2, "big") + wire)
+        received = BufferedByteReceiveStream(stream)
+        size = int.from_bytes(await received.receive_exactly(2), "big")
+        if size > _MAX_MESSAGE:
+            raise dns.exception.TooBig
+        response = dns.message.from_wire(await received.receive_exactly(size))
+    if not query.is_response(response):
+        raise dns.exception.FormError
+    return response

@@ -51,6 +51,8 @@ class TcpSplice(Tunnel):
         self._is_reading = True
         self._failure: Failure | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
+        self._last_words: asyncio.TimerHandle | None = None
+        "Runs while the last bytes of a broken target go out."
         self._stalled_at = -1
         self._accounted = 0
         self._sent = 0
@@ -76,13 +78,18 @@ class TcpSplice(Tunnel):
         self.close(Outcome.failed(FailureKind.HTTP_REQUEST_ERROR, Side.CLIENT))
 
     def drained(self) -> None:
-        """The stream's backlog may be small enough to read on."""
-        if not self._is_reading and not self.is_closed:
-            if self.exchange.backlog < self._backlog_limit() // 2:
-                self._is_reading = True
-                self._watch()
-            else:
-                self.exchange.await_drain()
+        """The stream's backlog may be small enough to read on, or gone before the end."""
+        if self.is_closed or self._is_reading:
+            return
+        backlog = self.exchange.backlog
+        if self._last_words is not None and not backlog:
+            self._machine.receive_error()
+            self._act()
+        elif self._last_words is None and backlog < self._backlog_limit() // 2:
+            self._is_reading = True
+            self._watch()
+        else:
+            self.exchange.await_drain()
 
     def aborted(self) -> None:
         """The stream is gone."""
@@ -117,7 +124,10 @@ class TcpSplice(Tunnel):
             return
         self.active_at = self.poller.now
         if not size:
-            self._machine.receive_eof()
+            if self._machine.is_upload_lost:
+                self._break()
+            else:
+                self._machine.receive_eof()
             return
         self._received += size
         self.exchange.write(_VIEW[:size])
@@ -134,7 +144,8 @@ class TcpSplice(Tunnel):
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:
-                self._fail(error)
+                self._failure = failure_from_os_error(error)
+                machine.receive_write_error()
                 return
             self._sent += size
             machine.data_sent(size)
@@ -150,19 +161,34 @@ class TcpSplice(Tunnel):
             self.exchange.add_buffered(change)
 
     def _broken(self) -> None:
-        """An error or hang-up while nothing is read: find out which."""
+        """An error or hang-up while nothing is read."""
         number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
-            self._fail(OSError(number, ""))
-        elif not self._machine.is_download_open:
-            # Both directions of TCP have ended; what the stream still sends has no reader.
-            self._fail(ConnectionResetError())
+        error = OSError(number, "") if number else ConnectionResetError()
+        if self._machine.is_download_open:
+            # The stream is behind. What the target sent before it broke is read when the stream has drained.
+            self._failure = failure_from_os_error(error)
+            self._machine.receive_write_error()
         else:
-            self._watch()
+            self._fail(error)
 
     def _fail(self, error: OSError) -> None:
         self._failure = failure_from_os_error(error)
+        self._break()
+
+    def _break(self) -> None:
+        """The target is gone: its last bytes go out before the stream's reset tells so."""
+        if self._machine.is_download_open and self.exchange.backlog:
+            self._is_reading = False
+            self._machine.receive_write_error()
+            self._last_words = self._loop.call_later(self.limits.write_stall, self._give_up)
+            self.exchange.await_drain()
+        else:
+            self._machine.receive_error()
+
+    def _give_up(self) -> None:
+        """The client does not take the last bytes."""
         self._machine.receive_error()
+        self._act()
 
     def _act(self) -> None:
         """Do what the machine says."""
@@ -240,6 +266,8 @@ class TcpSplice(Tunnel):
     def release_socket(self, outcome: Outcome) -> None:
         """Close the socket, with a reset unless both directions ended in order."""
         self._stop_stall()
+        if self._last_words is not None:
+            self._last_words.cancel()
         self.exchange.add_buffered(-self._accounted)
         self._accounted = 0
         if self._interest:

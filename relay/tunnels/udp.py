@@ -51,15 +51,24 @@ class UdpRelay(Tunnel):
         if self.is_closed:
             return
         self.active_at = self.poller.now
-        try:
-            sent = self._socket.send(payloads)
-        except OSError as error:
-            sent = self._send_each(payloads, error)
-        self._sent += sent
-        if sent < len(payloads):
-            self._target_full += len(payloads) - sent
-            payloads = payloads[:sent]
-        self._sent_bytes += sum(map(len, payloads))
+        total = len(payloads)
+        done = 0
+        while done < total:
+            try:
+                sent = self._socket.send(payloads[done:] if done else payloads)
+            except OSError as error:
+                if failure_from_os_error(error).side is Side.TARGET:
+                    self._target_failed(error)
+                    return
+                self._too_big += 1  # this one alone is dropped (RFC 9298 §5)
+                done += 1
+                continue
+            if not sent:
+                self._target_full += total - done
+                return
+            self._sent += sent
+            self._sent_bytes += sum(map(len, payloads[done : done + sent] if sent < total else payloads))
+            done += sent
 
     def datagram_received(self, datagram: bytes) -> None:
         """An HTTP Datagram, context id first."""
@@ -81,6 +90,10 @@ class UdpRelay(Tunnel):
         if payloads:
             self.payloads_received(payloads)
         if fin and not self.is_closed:
+            self.poller.defer(self._finish)  # datagrams of the same flight go first
+
+    def _finish(self) -> None:
+        if not self.is_closed:
             self.exchange.end_content()
             self.close(Outcome.closed())
 
@@ -112,20 +125,6 @@ class UdpRelay(Tunnel):
             self._send_capsules(data, segment)
 
     # Inside.
-
-    def _send_each(self, payloads: list[bytes], error: OSError) -> int:
-        """The kernel refused a batch: one payload too big for the path is dropped alone (RFC 9298 §5)."""
-        sent = 0
-        for payload in payloads:
-            try:
-                sent += self._socket.send([payload])
-            except OSError as exc:
-                failure = failure_from_os_error(exc)
-                if failure.side is Side.TARGET:
-                    self._target_failed(exc)
-                    break
-                self._too_big += 1
-        return sent
 
     def _target_failed(self, error: OSError) -> None:
         """An ICMP error says that nobody is there: the tunnel ends (RFC 9298 §3.1)."""

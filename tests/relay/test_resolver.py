@@ -26,6 +26,7 @@ from masque.target import Target
 from relay.errors import Failure, FailureKind, RelayError, Side
 from relay.hooks import ConnectionContext, Continue, ExchangeContext, HookChain, Reject, Resolution, TunnelKind
 from relay.resolver import (
+    MAX_ADDRESSES,
     MAX_ALIASES,
     NEGATIVE_TTL,
     SECOND_FAMILY_GRACE,
@@ -162,8 +163,17 @@ async def test_a_cut_answer_is_asked_again_by_tcp(lab: Lab) -> None:
     many = [f"www.test. 60 IN A 192.0.2.{n}" for n in range(200)]
     lab.server.answer("www.test", records(*many))
     found = await lab.resolver().resolve("www.test")
-    assert len(found.addresses) == 200
+    assert [str(address) for address in found.addresses] == [f"192.0.2.{n}" for n in range(MAX_ADDRESSES)]
     assert lab.server.asked_by_tcp["www.test", "A"] == 1
+
+
+async def test_an_answer_of_thousands_is_refused(lab: Lab) -> None:
+    """Whoever owns a name decides how long its answer is; reading it may not stop the loop."""
+    lab.server.truncates = True
+    many = [f"www.test. 60 IN A 192.0.{n >> 8}.{n & 255}" for n in range(2000)]
+    lab.server.answer("www.test", records(*many), empty())
+    found = await failure_of(lab.resolver(), "www.test")
+    assert (found.kind, found.rcode) == (FailureKind.DNS_ERROR, None)
 
 
 async def test_silence_ends_at_the_timeout_after_a_second_try(lab: Lab) -> None:
