@@ -27,6 +27,7 @@ from aioquic.quic.stream import QuicStream
 
 from relay.quic.certificate import check_authorities
 from relay.quic.engine import (
+    ALL_STREAMS,
     CONNECTION_ID_LENGTH,
     Address,
     Burst,
@@ -101,7 +102,8 @@ class _Connection(QuicConnection):
             return
         window = self.limits.stream_window
         wanted = stream.receiver.starting_offset() + window
-        if stream.stream_id not in self.held and wanted - stream.max_stream_data_local >= window // 2:
+        is_held = stream.stream_id in self.held or ALL_STREAMS in self.held
+        if not is_held and wanted - stream.max_stream_data_local >= window // 2:
             stream.max_stream_data_local = wanted
         if stream.max_stream_data_local_sent != stream.max_stream_data_local:
             buffer = builder.start_frame(
@@ -120,7 +122,7 @@ class _Connection(QuicConnection):
         wanted = data.used + window
         for stream_id, start in self.held.items():
             wanted -= max(0, self._offset(stream_id) - start)
-        if wanted - data.value >= window // 2:
+        if wanted - data.value >= window // 2 and ALL_STREAMS not in self.held:
             data.value = wanted
         self._write_limit(builder, data)
         for streams in (self._local_max_streams_bidi, self._local_max_streams_uni):

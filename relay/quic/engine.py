@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, assert_never
 
 __all__ = [
+    "ALL_STREAMS",
     "CONNECTION_ID_LENGTH",
     "Address",
     "Burst",
@@ -41,6 +42,9 @@ __all__ = [
 
 CONNECTION_ID_LENGTH = 8
 "Length in bytes of the connection ids that we issue; the router relies on it."
+
+ALL_STREAMS = -1
+"For `Engine.hold`: no stream's sender gets credit until it is released again."
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 "A socket address as the standard library gives it for IPv4 and IPv6."
@@ -69,7 +73,7 @@ class TransportLimits:
     "Bidirectional streams the peer may have open at once."
     stream_window: int = 1 << 20
     "Bytes a stream's sender may be ahead of us."
-    connection_window: int = 8 << 20
+    connection_window: int = 4 << 20
     "Bytes all streams' senders may be ahead of us."
     datagram_queue: int = 256
     "DATAGRAM frames waiting to be sent; the oldest is dropped beyond."
@@ -108,7 +112,7 @@ class StreamData(NamedTuple):
     """In-order bytes of a stream; `fin` is True with the last of them."""
 
     stream_id: int
-    data: bytes
+    data: bytes | memoryview
     fin: bool
 
 
@@ -194,7 +198,7 @@ class Engine(Protocol):
         """Bytes of the stream queued and never sent yet."""
 
     def hold(self, stream_id: int) -> None:
-        """Stop giving the peer credit for this stream until `release`. Memory stays within the windows."""
+        """Stop giving the peer credit for this stream, or ALL_STREAMS, until `release`; memory stays bounded."""
 
     def release(self, stream_id: int) -> None:
         """Undo `hold`. Afterwards take events: some may have waited."""

@@ -7,14 +7,18 @@ up what came of it; `flush` sends all that was written. A link is *dirty* from t
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from time import perf_counter
 from typing import Protocol
 
 from relay.poller import Poller
 from relay.quic.engine import (
+    ALL_STREAMS,
     Address,
     Burst,
     Engine,
     Established,
+    Event,
     IdIssued,
     IdRetired,
     StopSending,
@@ -28,6 +32,13 @@ __all__ = ["Link", "LinkHandler", "LinkOwner"]
 
 _log = get_logger()
 
+_TURN_TIME = 0.005
+"Seconds after which a link lets the others go on."
+_SLICE_TIME = 0.002
+"Seconds a slice of stream data should take at most."
+_SMALLEST_SLICE = 4 << 10
+_FIRST_SLICE = 16 << 10
+_LARGEST_SLICE = 256 << 10
 _TIMER_SLACK = 0.001
 "Seconds by which a timer may be late; the loop's own resolution."
 
@@ -101,6 +112,9 @@ class Link:
         self._has_input = False
         self._is_dirty = False
         self._is_over = False
+        self._is_paused = False
+        self._pending: deque[Event] = deque()
+        self._slice = _FIRST_SLICE
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._counted_drops = 0
@@ -210,39 +224,77 @@ class Link:
     # Inside.
 
     def _process(self) -> None:
+        """Hand up what came. What takes long is cut in slices and goes on later, so that no client stops the others:
+        a window full of the smallest pieces there are costs hundreds of times what bulk data of its size does."""
         self._has_input = False
-        handler = self.handler
-        if self._is_over or handler is None:
+        if self._is_over or self.handler is None:
             return
-        engine = self.engine
-        for event in engine.take_events():
-            if self.is_terminated:
+        self._pending.extend(self.engine.take_events())
+        give_up_at = perf_counter() + _TURN_TIME
+        while self._pending and not self.is_terminated:
+            self._hand_up(self.handler, self._pending.popleft())
+            if perf_counter() > give_up_at and self._pending:
+                self._go_on_later()
                 break
-            if type(event) is StreamData:
-                handler.stream_data(event.stream_id, event.data, event.fin)
-                continue
-            match event:
-                case StreamReset():
-                    handler.stream_reset(event.stream_id, event.code)
-                case StopSending():
-                    handler.stop_sending(event.stream_id, event.code)
-                case Established():
-                    self.is_established = True
-                    self._owner.link_established(self)
-                    handler.established(event.alpn)
-                case IdIssued():
-                    self._owner.id_issued(self, event.connection_id)
-                case IdRetired():
-                    self._owner.id_retired(self, event.connection_id)
-                case Terminated():
-                    self.is_terminated = True
-                    handler.terminated(event.code)
-                case StreamData():
-                    pass
-        datagrams = engine.take_datagrams()
+        else:
+            self._pending.clear()
+            if self._is_paused:
+                self._is_paused = False
+                self.release(ALL_STREAMS)
+        datagrams = self.engine.take_datagrams()
         if datagrams and not self.is_terminated:
-            handler.datagrams(datagrams)
+            self.handler.datagrams(datagrams)
         self.touch()
+
+    def _hand_up(self, handler: LinkHandler, event: Event) -> None:
+        match event:
+            case StreamData():
+                self._hand_up_data(handler, event)
+            case StreamReset():
+                handler.stream_reset(event.stream_id, event.code)
+            case StopSending():
+                handler.stop_sending(event.stream_id, event.code)
+            case Established():
+                self.is_established = True
+                self._owner.link_established(self)
+                handler.established(event.alpn)
+            case IdIssued():
+                self._owner.id_issued(self, event.connection_id)
+            case IdRetired():
+                self._owner.id_retired(self, event.connection_id)
+            case Terminated():
+                self.is_terminated = True
+                handler.terminated(event.code)
+
+    def _hand_up_data(self, handler: LinkHandler, event: StreamData) -> None:
+        """Hand up one slice of a stream's data. Slices grow while they are cheap, and shrink when they are not."""
+        stream_id, data, fin = event
+        size = len(data)
+        if size <= _SMALLEST_SLICE:
+            handler.stream_data(stream_id, bytes(data), fin)
+            return
+        if size > self._slice:
+            self._pending.appendleft(StreamData(stream_id, memoryview(data)[self._slice :], fin))
+            data, fin = data[: self._slice], False
+        started = perf_counter()
+        handler.stream_data(stream_id, bytes(data), fin)
+        taken = perf_counter() - started
+        if taken > _SLICE_TIME:
+            self._slice = max(_SMALLEST_SLICE, self._slice // 4)
+        elif taken < _SLICE_TIME / 4 and size >= self._slice:
+            self._slice = min(_LARGEST_SLICE, self._slice * 2)
+
+    def _go_on_later(self) -> None:
+        """Let the loop serve the others first; meanwhile the peer gets no credit for more."""
+        if not self._is_paused:
+            self._is_paused = True
+            self.engine.hold(ALL_STREAMS)
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not self._is_over:
+            self._poller.refresh()
+            self._process()
 
     def _fail(self, exc: Exception) -> None:
         """The library raised what it should not: close this connection, keep the rest."""
