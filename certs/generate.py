@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import datetime
 import ipaddress
+import re
+import sys
 from pathlib import Path
 
 from cryptography import x509
@@ -21,6 +23,12 @@ __all__ = ["is_usable", "write_certificates"]
 
 _LIFETIME = datetime.timedelta(days=90)
 
+_DNS_NAME = re.compile(
+    r"(?=.{1,253}\Z)(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*(?!\d+\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?",
+    re.ASCII | re.IGNORECASE,
+)
+"Labels of letters, digits and inner hyphens (RFC 1123 §2.1), a wildcard in front at most; no last label of digits."
+
 
 def write_certificates(folder: Path, names: list[str]) -> None:
     """Write ca.pem, server.pem and server.key into `folder`, valid for 90 days and for `names`.
@@ -31,7 +39,9 @@ def write_certificates(folder: Path, names: list[str]) -> None:
 
     Raises:
         OSError: the folder cannot be written to.
+        ValueError: one of `names` is neither.
     """
+    alternatives = [_alternative(name) for name in names]
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = _name("masque-relay development authority")
     usage = {
@@ -54,7 +64,7 @@ def write_certificates(folder: Path, names: list[str]) -> None:
     server = (
         _builder(_name("masque-relay development server"), ca_name, key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
@@ -84,6 +94,8 @@ def _alternative(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
+        if not _DNS_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is neither an IP address nor a DNS name") from None
         return x509.DNSName(name)
 
 
@@ -100,19 +112,31 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicK
     )
 
 
-def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description="Make a development authority and server certificate.")
+def main() -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m certs.generate", description="Make a development authority and server certificate."
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="DIR")
     parser.add_argument("names", nargs="*", default=["localhost", "127.0.0.1", "::1"], metavar="NAME")
     parser.add_argument("--if-needed", action="store_true", help="only when there is none, or it ends within a day")
     options = parser.parse_args()
-    if options.if_needed and is_usable(options.out):
-        return
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_certificates(options.out, options.names)
+    try:
+        for name in options.names:
+            _alternative(name)
+        if options.if_needed and is_usable(options.out):
+            return 0
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_certificates(options.out, options.names)
+    except ValueError as error:
+        print(f"certs.generate: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"certs.generate: cannot write to {options.out}: {error.strerror}", file=sys.stderr)
+        return 2
     print(f"wrote ca.pem, server.pem and server.key to {options.out}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

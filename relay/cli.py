@@ -9,11 +9,14 @@ import argparse
 import asyncio
 import getpass
 import os
+import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 
@@ -21,6 +24,7 @@ import anyio
 
 from relay import __version__
 from relay.auth import basic_entry, generate_key, preshared_entry
+from relay.auth.keys import check_user
 from relay.client import ClientError, RelayOptions, TcpForwarder, UdpForwarder
 from relay.quic.engine import Address, EngineError, EngineName
 from relay.server import Server, Startup, prepare
@@ -38,6 +42,7 @@ __all__ = ["main"]
 
 _log = get_logger()
 _USAGE_ERROR = 2
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the exit flushes into the closed pipe
         return 0
     except KeyboardInterrupt:
-        return 130
+        return _INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,7 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
 
     key = commands.add_parser("key", help="make a key for a client and its entry for auth.preshared")
-    key.add_argument("--basic", metavar="USER", help="make an entry for auth.basic instead; asks for the password")
+    key.add_argument(
+        "--basic",
+        metavar="USER",
+        help="make an entry for auth.basic instead; asks for the password, or reads it from a pipe",
+    )
     key.set_defaults(command=_key)
 
     forward = commands.add_parser("forward", help="a local port that leads through a relay")
@@ -123,19 +132,43 @@ def _check(options: argparse.Namespace) -> int:
     settings = _load(options)
     print(dump_settings(settings))
     found = asdict(probe_capabilities())
+    print(
+        "# the files named above, certificate and keys, were not looked at: `relay serve` reads them when it starts"
+    )
     print("# this machine: " + ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in found.items()))
     return 0
 
 
 def _key(options: argparse.Namespace) -> int:
     if options.basic is not None:
-        password = getpass.getpass("password: ")
-        print(f'entry for auth.basic: "{basic_entry(options.basic, password)}"')
+        print(f'entry for auth.basic: "{_ask_for_entry(options.basic)}"')
         return 0
     key = generate_key()
     print(f"key, for the client:       {key}")
     print(f'entry for auth.preshared:  "{preshared_entry(key)}"')
     return 0
+
+
+def _ask_for_entry(user: str) -> str:
+    """Ask for the password twice, so that a slip does not become an entry; a pipe is read once, one line."""
+    try:
+        check_user(user)
+        if sys.stdin is not None and sys.stdin.isatty():
+            password = getpass.getpass("password: ")
+            if password and getpass.getpass("again: ") != password:
+                raise SettingsError("--basic: the two passwords differ")
+        else:
+            line = "" if sys.stdin is None else sys.stdin.readline()
+            if not line:
+                raise EOFError
+            password = line.removesuffix("\n")
+        return basic_entry(user, password)
+    except EOFError:
+        raise SettingsError("--basic: no password was given") from None
+    except UnicodeError:
+        raise SettingsError("--basic: the password is not UTF-8 text") from None
+    except ValueError as error:
+        raise SettingsError(f"--basic: {error}") from None
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -145,7 +178,8 @@ def _serve(options: argparse.Namespace) -> int:
 def _dev(options: argparse.Namespace) -> int:
     folder: Path = options.certificates
     if not (folder / "server.pem").exists():
-        raise SettingsError(f"{folder} holds no server.pem; make it with: python -m certs.generate --out {folder}")
+        command = f"python -m certs.generate --out {shlex.quote(str(folder))}"
+        raise SettingsError(f"{folder} holds no server.pem; make it, in a checkout of masque-relay, with: {command}")
     key = generate_key()
     settings = _load(
         options,
@@ -156,19 +190,21 @@ def _dev(options: argparse.Namespace) -> int:
             "policy.allow": '["127.0.0.0/8", "::1/128"]',
         },
     )
-    return _run_server(settings, hint=_hint(folder, key))
+    return _run_server(settings, hint=partial(_hint, folder, key))
 
 
-def _hint(folder: Path, key: str) -> str:
-    python = Path(sys.executable)
-    try:
-        python = python.relative_to(Path.cwd())
-    except ValueError:
-        pass
-    relay = f"{python.parent}/relay forward"
-    common = f"--relay https://{{address}} --ca {folder}/ca.pem --key {key}"
+def _hint(folder: Path, key: str, address: str) -> str:
+    """What to type to try the relay; with whole paths where it is not typed in this folder."""
+    place, path = "this folder", Path(sys.executable)
+    if not Path("interop/origin.py").is_file():
+        place, folder = "a checkout of masque-relay", folder.absolute()
+    elif path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    python = shlex.quote(str(path))
+    relay = f"{shlex.quote(str(path.parent / 'relay'))} forward"
+    common = f"--relay {shlex.quote(f'https://{address}')} --ca {shlex.quote(str(folder / 'ca.pem'))} --key={key}"
     return f"""
-Targets on this machine are allowed; that is for trying it out. In other terminals, in this folder:
+Targets on this machine are allowed; that is for trying it out. In other terminals, in {place}:
 
   an origin to talk to, a page on TCP port 8000 and an echo on UDP port 8001:
     {python} -m interop.origin
@@ -185,7 +221,7 @@ Ctrl-C stops the relay. `make demo` does all of this by itself.
 """
 
 
-def _run_server(settings: Settings, hint: str | None) -> int:
+def _run_server(settings: Settings, hint: Callable[[str], str] | None) -> int:
     telemetry = settings.telemetry
     configure_logging(
         LogLevel(telemetry.level), LogFormat(telemetry.format), debug_addresses=telemetry.debug_addresses
@@ -200,8 +236,7 @@ def _run_server(settings: Settings, hint: str | None) -> int:
     except OSError as error:
         listen = settings.listen
         raise SettingsError(f"listen: cannot use {listen.host} port {listen.port}: {error.strerror}") from error
-    asyncio.run(_serve_until_told(startup, hint))
-    return 0
+    return asyncio.run(_serve_until_told(startup, hint))
 
 
 def _report_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -211,25 +246,34 @@ def _report_crash(kind: type[BaseException], error: BaseException, trace: Traceb
     _log.critical("crashed", exception_type=kind.__name__, place=place)
 
 
-async def _serve_until_told(startup: Startup, hint: str | None) -> None:
+async def _serve_until_told(startup: Startup, hint: Callable[[str], str] | None) -> int:
+    """Serve until a signal; returns the exit code."""
     server = Server(startup, CounterMetrics())
     async with asyncio.TaskGroup() as tasks:
-        signals = tasks.create_task(_obey_signals(server))
-        tasks.create_task(_announce(server, startup.settings, hint))
-        await server.run()
-        signals.cancel()
+        serving = tasks.create_task(server.run())
+        others = [
+            tasks.create_task(_obey_signals(server, serving)),
+            tasks.create_task(_announce(server, startup.settings, hint)),
+        ]
+        await asyncio.wait([serving])
+        for task in others:
+            task.cancel()
+    if serving.cancelled():
+        return _INTERRUPTED
     _log.info("stopped")
+    return 0
 
 
-async def _announce(server: Server, settings: Settings, hint: str | None) -> None:
+async def _announce(server: Server, settings: Settings, hint: Callable[[str], str] | None) -> None:
     await server.is_ready.wait()
     address = _text(server.address)
     print(f"relay: serving HTTP/3 on {address} with {settings.quic.engine}", flush=True)
     if hint is not None:
-        print(hint.format(address=address), flush=True)
+        print(hint(address), flush=True)
 
 
-async def _obey_signals(server: Server) -> None:
+async def _obey_signals(server: Server, serving: asyncio.Task[None]) -> None:
+    """SIGHUP reloads the certificate; the first SIGTERM or SIGINT drains, the second cuts what is left."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
         stopping = False
         async for number in received:
@@ -238,9 +282,10 @@ async def _obey_signals(server: Server) -> None:
                     server.reload_certificate()
                     _log.info("certificate_reloaded")
                 except EngineError as error:
-                    print(f"relay: {error}; the old certificate stays", file=sys.stderr, flush=True)
+                    _log.error("certificate_refused", reason=str(error))
             elif stopping:
-                raise KeyboardInterrupt
+                serving.cancel()
+                return
             else:
                 stopping = True
                 _log.info("draining")
@@ -292,7 +337,8 @@ async def _until_terminated(work: Coroutine[object, object, None]) -> None:
 
 def _report_refusal(error: ClientError) -> None:
     reason = f" ({error.proxy_status})" if error.proxy_status else ""
-    print(f"relay: {error}{reason}", file=sys.stderr, flush=True)
+    advice = "; is the key right?" if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED else ""
+    print(f"relay: {error}{reason}{advice}", file=sys.stderr, flush=True)
 
 
 def _host_port(text: str, name: str, lowest: int = 1) -> tuple[str, int]:

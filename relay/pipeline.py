@@ -139,6 +139,7 @@ class Pipeline:
         """The deciding phases: may it be, and where does it go?"""
         chain = self._chain
         _unless_rejected(await chain.authenticate(context))
+        context.connection.is_known = True
         _unless_rejected(await chain.authorize(context))
         resolution = _unless_rejected(await chain.resolve(context))
         return _unless_rejected(await chain.check_addresses(context, resolution.addresses))

@@ -199,6 +199,7 @@ class Server:
                     H3Limits(field_section=settings.limits.field_section),
                     EarlyLimits(settings.limits.early_data, settings.limits.early_datagrams),
                     settings.limits.connection_buffer,
+                    settings.limits.strangers,
                     self.metrics,
                 )
                 endpoint = self._listen(ingress, poller, loop)

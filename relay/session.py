@@ -116,6 +116,7 @@ class Session:
         self.machine = machine
         self.exchanges: dict[int, Exchange] = {}
         self.is_closed = False
+        self.is_established = False
         self._is_client = machine.is_client
         self._transport = transport
         self._observer = observer
@@ -134,6 +135,7 @@ class Session:
 
     def established(self, alpn: str | None) -> None:
         """The handshake is complete; the ALPN was h3 or TLS would have failed."""
+        self.is_established = True
 
     def stream_data(self, stream_id: int, data: bytes, fin: bool) -> None:
         """Bytes of a stream."""

@@ -116,6 +116,8 @@ class ConnectionContext(_Store):
     "When it was opened, on the loop's clock."
     client_address: IPAddress | None = field(default=None, repr=False)
     "Where the client connects from. For decisions only: it may reach no log, metric or target."
+    is_known: bool = False
+    "True once a request on it was authenticated."
 
     def __post_init__(self) -> None:
         """Start with an empty store."""

@@ -10,7 +10,7 @@ from masque.head import ResponseHead
 from relay.exchange import EarlyLimits, Exchange
 from relay.hooks import ConnectionContext, IPAddress
 from relay.session import Session, Transport
-from relay.telemetry import Metrics
+from relay.telemetry import LimitName, Metric, Metrics
 
 __all__ = ["H3Ingress", "OnExchange"]
 
@@ -22,15 +22,32 @@ class H3Ingress:
     """The server side of HTTP/3."""
 
     def __init__(
-        self, on_exchange: OnExchange, limits: H3Limits, early: EarlyLimits, buffer_limit: int, metrics: Metrics
+        self,
+        on_exchange: OnExchange,
+        limits: H3Limits,
+        early: EarlyLimits,
+        buffer_limit: int,
+        max_strangers: int,
+        metrics: Metrics,
     ) -> None:
-        """Hand every exchange to `on_exchange`; the rest is what each `Session` gets."""
+        """Hand every exchange to `on_exchange`.
+
+        Args:
+            on_exchange: takes over each exchange.
+            limits: of each connection's HTTP/3.
+            early: of each exchange before its answer.
+            buffer_limit: bytes that the exchanges of a connection may buffer together.
+            max_strangers: connections on which nobody was authenticated yet.
+            metrics: where counts go.
+        """
         self._on_exchange = on_exchange
         self._limits = limits
         self._early = early
         self._buffer_limit = buffer_limit
         self._metrics = metrics
         self._sessions: dict[Session, ConnectionContext] = {}
+        self._strangers: dict[Session, ConnectionContext] = {}
+        self._max_strangers = max_strangers
         self._is_draining = False
         self.on_empty: Callable[[], None] | None = None
         "Called while draining, when the last session has ended."
@@ -51,7 +68,9 @@ class H3Ingress:
         """A new connection: make its session, which queues SETTINGS at once (RFC 9114 §3.2)."""
         machine = H3Connection(is_client=False, limits=self._limits)
         session = Session(transport, machine, self, self._early, self._buffer_limit, self._metrics)
-        self._sessions[session] = ConnectionContext(opened_at=now, client_address=client)
+        context = ConnectionContext(opened_at=now, client_address=client)
+        self._sessions[session] = self._strangers[session] = context
+        self._bound_strangers()
         return session
 
     def goaway(self, *, final: bool) -> None:
@@ -69,6 +88,18 @@ class H3Ingress:
         """While draining, tell of a connection that has no exchange left."""
         if self._is_draining and not session.exchanges and not session.is_closed and self.on_unused is not None:
             self.on_unused(session)
+
+    def _bound_strangers(self) -> None:
+        """Close the oldest connection on which nobody was authenticated, when there are too many of them."""
+        if len(self._strangers) <= self._max_strangers:
+            return
+        self._strangers = {session: context for session, context in self._strangers.items() if not context.is_known}
+        if len(self._strangers) > self._max_strangers:
+            oldest = next((session for session in self._strangers if session.is_established), None)
+            if oldest is not None:
+                del self._strangers[oldest]
+                self._metrics.count(Metric.LIMITS_HIT, 1, LimitName.STRANGERS)
+                oldest.close(ErrorCode.H3_EXCESSIVE_LOAD)
 
     # What sessions call.
 
@@ -91,5 +122,6 @@ class H3Ingress:
     def session_closed(self, session: Session, code: int) -> None:
         """The connection is over."""
         self._sessions.pop(session, None)
+        self._strangers.pop(session, None)
         if self._is_draining and not self._sessions and self.on_empty is not None:
             self.on_empty()

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -191,11 +191,17 @@ def _put_text(path: SettingPath, text: str, source: str, collected: _Collected) 
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, list):
-            collected.refuse(dotted(path), source, 'must be a JSON list, like ["a", "b"]')
+            example = "[25, 587]" if _holds_numbers(path) else '["a", "b"]'
+            collected.refuse(dotted(path), source, f"must be a JSON list, like {example}")
             return
     elif text == "" and is_optional(path):
         value = None
     collected.put(path, value, source)
+
+
+def _holds_numbers(path: SettingPath) -> bool:
+    item = get_args(leaves()[path].annotation)[0]
+    return (get_args(item)[0] if get_origin(item) is Annotated else item) is int
 
 
 def _unknown(name: str, candidates: Iterable[str]) -> str:

@@ -242,6 +242,9 @@ class LimitSettings(_Branch):
     """Bidirectional streams that a client may have open on a connection."""
     connections: Annotated[int, _within(1, 10_000_000)] = 10_000
     """Connections at the same time, half-open ones included."""
+    strangers: Annotated[int, _within(1, 10_000_000)] = 256
+    """Connections on which nobody was authenticated yet. For one more, the oldest of them is closed: each may hold a
+    whole receive window of memory."""
     idle: Annotated[Duration, _lasting(1, 3600)] = timedelta(seconds=60)
     """A connection on which nothing arrives for so long is closed."""
     handshake: Annotated[Duration, _lasting(0.1, 300)] = timedelta(seconds=10)

@@ -76,6 +76,7 @@ class LimitName(StrEnum):
 
     STREAMS = "streams"
     CONNECTIONS = "connections"
+    STRANGERS = "strangers"
     IDLE = "idle"
     HANDSHAKE = "handshake"
     UDP_IDLE = "udp_idle"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pty
 import re
+import shlex
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
 import tomllib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,7 +22,9 @@ import pytest
 
 from certs.generate import write_certificates
 from relay import __version__
-from relay.auth import preshared_entry
+from relay.auth import preshared_entry, scrypt_digest
+from relay.cli import _parser
+from relay.settings import parse_basic_entry
 from tests.e2e.conftest import StartProcess
 from tests.e2e.origins import tcp_echo, tcp_listener, udp_origin
 from tests.e2e.rig import KEY, command_environment, running_process, settings_of, start_command
@@ -28,13 +33,15 @@ _FOLDER = Path(__file__).parents[2]
 _URL = "https://127.0.0.1:1"
 
 
-def run(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `python -m relay` to its end."""
+def run(
+    *arguments: str, environ: Mapping[str, str] | None = None, given: str = "", module: str = "relay"
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m relay` to its end, with `given` on its standard input."""
     return subprocess.run(
-        [sys.executable, "-m", "relay", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=_FOLDER,
         env=command_environment(environ),
-        stdin=subprocess.DEVNULL,
+        input=given,
         capture_output=True,
         text=True,
         timeout=20,
@@ -42,9 +49,9 @@ def run(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess
     )
 
 
-def complaint(*arguments: str, environ: Mapping[str, str] | None = None) -> str:
+def complaint(*arguments: str, environ: Mapping[str, str] | None = None, given: str = "") -> str:
     """Run a command that must fail with exit code 2 and one line; returns the line without its prefix."""
-    done = run(*arguments, environ=environ)
+    done = run(*arguments, environ=environ, given=given)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
@@ -189,6 +196,31 @@ class TestMistakes:
         line = complaint("forward", "tcp", "example.com:80", "--relay", _URL, "--engine", engine)
         assert line == "no relay answers at that address and UDP port"
 
+    @pytest.mark.parametrize("user", ["a:b", "", "a" * 129])
+    def test_user_that_basic_cannot_carry(self, user: str) -> None:
+        line = complaint("key", "--basic", user, given="secret\n")
+        assert line == "--basic: a user name has 1 to 128 characters, no colon and no control characters"
+
+    def test_no_password(self) -> None:
+        assert complaint("key", "--basic", "ann") == "--basic: no password was given"
+        line = complaint("key", "--basic", "ann", given="\n")
+        assert line == "--basic: a password is not empty and has no control characters"
+
+    def test_development_relay_without_a_certificate(self, tmp_path: Path) -> None:
+        folder = tmp_path / "a b"
+        line = complaint("dev", "--certificates", str(folder))
+        assert line == (
+            f"{folder} holds no server.pem; make it, in a checkout of masque-relay, with: "
+            f"python -m certs.generate --out '{folder}'"
+        )
+
+    @pytest.mark.parametrize("name", ["a b", "", "-a.example", "a..example", "256.1.1.1", "a" * 64, "bücher.example"])
+    def test_certificate_for_no_name(self, tmp_path: Path, name: str) -> None:
+        done = run("--out", str(tmp_path / "new"), "--", "localhost", name, module="certs.generate")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"certs.generate: {name!r} is neither an IP address nor a DNS name\n"
+        assert not (tmp_path / "new").exists()
+
     def test_unknown_command(self) -> None:
         done = run("server")
         assert done.returncode == 2
@@ -206,6 +238,32 @@ class TestSmallCommands:
         found = re.fullmatch(r'key, for the client: +(\S+)\nentry for auth\.preshared: +"(\S+)"\n', done.stdout)
         assert found is not None, done.stdout
         assert preshared_entry(found[1]) == found[2]
+
+    def test_basic_entry_from_a_pipe(self) -> None:
+        done = run("key", "--basic", "ann", given="secret\n")
+        assert (done.returncode, done.stderr) == (0, "")
+        found = re.fullmatch(r'entry for auth\.basic: "(ann:scrypt:\S+)"\n', done.stdout)
+        assert found is not None, done.stdout
+        entry = parse_basic_entry(found[1])
+        assert scrypt_digest(b"secret", entry.salt, entry.cost) == entry.digest
+
+    @pytest.mark.parametrize(("again", "code"), [("secret", 0), ("secrte", 2)])
+    def test_terminal_is_asked_twice(self, again: str, code: int) -> None:
+        text, ended = at_a_terminal("key", "--basic", "ann", answers=["secret", again])
+        assert ended == code, text
+        assert text.count("password: ") == text.count("again: ") == 1
+        assert ("the two passwords differ" in text) == (code == 2)
+        assert again not in text, "passwords are not echoed"
+
+    def test_certificate_for_any_name(self, tmp_path: Path) -> None:
+        names = ["relay.example", "*.relay.example", "192.0.2.1", "2001:db8::1"]
+        assert run("--out", str(tmp_path), *names, module="certs.generate").returncode == 0
+        assert "python -m certs.generate" in run("--help", module="certs.generate").stdout
+
+    def test_check_says_that_files_are_not_looked_at(self, tmp_path: Path) -> None:
+        done = run("check", f"--set=tls.certificate={tmp_path / 'none.pem'}")
+        assert done.returncode == 0
+        assert "were not looked at: `relay serve` reads them when it starts" in done.stdout
 
     def test_check_prints_settings_that_can_be_read_back(self, tmp_path: Path, good: list[str]) -> None:
         done = run("check", *good, "--set=limits.streams=77", environ={"RELAY_IDENTITY": "relay-one"})
@@ -232,6 +290,35 @@ class TestSmallCommands:
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def at_a_terminal(*arguments: str, answers: Sequence[str]) -> tuple[str, int]:
+    """Run `python -m relay` at a terminal, answer its questions, and return what it showed and its exit code."""
+    terminal, inner = pty.openpty()
+    command = [sys.executable, "-m", "relay", *arguments]
+    process = subprocess.Popen(
+        command,
+        cwd=_FOLDER,
+        env=command_environment(),
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        start_new_session=True,
+    )
+    os.close(inner)
+    text = ""
+    left = list(answers)
+    try:
+        while data := os.read(terminal, 1000):
+            text += data.decode()
+            if text.endswith(": ") and left:
+                os.write(terminal, left.pop(0).encode() + b"\n")
+    except OSError:  # how Linux tells that nobody has the terminal open any more
+        pass
+    finally:
+        os.close(terminal)
+        code = process.wait(20)
+    return text, code
 
 
 @asynccontextmanager
@@ -310,6 +397,21 @@ class TestForward:
                 line = (await process.stderr.readline()).decode()
                 assert line == "relay: the relay answered 502 (masque-relay;error=connection_refused)\n"
 
+    @pytest.mark.parametrize("kind", ["tcp", "udp"])
+    async def test_wrong_key(self, certificates: Path, kind: str) -> None:
+        async with running_process(certificates, "qh3") as relay:
+            options = ("--ca", str(certificates / "ca.pem"), "--key=wrong")
+            async with forwarder(kind, "127.0.0.1:9", relay.url, *options) as (address, process):
+                form = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
+                with socket.socket(socket.AF_INET, form) as user:
+                    user.setblocking(False)
+                    await asyncio.get_running_loop().sock_connect(user, address)
+                    await asyncio.get_running_loop().sock_sendall(user, b"x")
+                    assert process.stderr is not None
+                    async with asyncio.timeout(5):
+                        line = (await process.stderr.readline()).decode()
+        assert re.fullmatch(r"relay: the relay answered 407( \(.*\))?; is the key right\?\n", line), line
+
     async def test_certificate_that_is_not_trusted(self, certificates: Path, tmp_path: Path) -> None:
         write_certificates(tmp_path, ["localhost"])
         async with running_process(certificates, "qh3") as relay:
@@ -324,8 +426,11 @@ class TestForward:
 
 
 @pytest.mark.anyio
-async def test_development_relay_says_how_to_try_it(certificates: Path) -> None:
-    process = await start_command("dev", "--certificates", str(certificates), "--set=listen.port=0")
+@pytest.mark.parametrize("name", ["certs", "a{b}", "a {address}'s"])
+async def test_development_relay_says_how_to_try_it(certificates: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    shutil.copytree(certificates, folder)
+    process = await start_command("dev", "--certificates", str(folder), "--set=listen.port=0")
     assert process.stdout is not None
     try:
         text = ""
@@ -340,9 +445,12 @@ async def test_development_relay_says_how_to_try_it(certificates: Path) -> None:
             await process.communicate()
     assert process.returncode == 0
     assert "relay forward tcp 127.0.0.1:8000" in text
-    key = re.search(r"--key (\S+)", text)
-    assert key is not None
-    assert len(key[1]) >= 40
+    (hint,) = [hint for hint in text.splitlines() if "forward tcp" in hint]
+    options = _parser().parse_args(shlex.split(hint)[1:])
+    assert options.ca == folder / "ca.pem"
+    assert f"serving HTTP/3 on {options.relay.removeprefix('https://')} with" in text
+    assert len(options.key) >= 40
+    assert f"--key={options.key}" in hint
 
 
 def test_private_key_is_for_its_owner_only(certificates: Path) -> None:

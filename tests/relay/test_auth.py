@@ -205,8 +205,15 @@ def test_generated_keys_are_long_and_differ() -> None:
     assert all(len(key) == 43 for key in keys)
 
 
+def test_no_key_looks_like_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter(["-" + "a" * 42, "--" + "b" * 41, "c" * 42 + "-"])
+    monkeypatch.setattr("secrets.token_urlsafe", lambda _size: next(drawn))
+    assert generate_key() == "c" * 42 + "-"
+
+
 @pytest.mark.parametrize(
-    ("user", "password"), [("a:b", "x"), ("", "x"), ("a\n", "x"), ("a", "x\x00"), ("a" * 129, "x")]
+    ("user", "password"),
+    [("a:b", "x"), ("", "x"), ("a\n", "x"), ("a", "x\x00"), ("a", ""), ("a" * 129, "x"), ("a", "\udcff")],
 )
 def test_basic_entries_refuse_what_the_scheme_cannot_carry(user: str, password: str) -> None:
     with pytest.raises(ValueError, match=r"user name|password"):

@@ -88,6 +88,12 @@ def test_a_list_that_is_no_json_list(text: str) -> None:
     assert message(None, {"RELAY_POLICY__ALLOW": text}) == f"policy.allow (from RELAY_POLICY__ALLOW): {expected}"
 
 
+@pytest.mark.parametrize("text", ["25", "25,587"])
+def test_a_list_of_numbers_that_is_no_json_list(text: str) -> None:
+    expected = "policy.denied_ports (from the command line): must be a JSON list, like [25, 587]"
+    assert message(None, None, {"policy.denied_ports": text}) == expected
+
+
 def test_an_optional_setting_left_empty_is_not_set() -> None:
     settings = load_settings(None, {"RELAY_EGRESS__IPV4": "", "RELAY_TLS__CERTIFICATE": ""})
     assert settings.egress.ipv4 is None
