@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import anyio
+
 from masque.target import Target
 from relay.hooks import Continue, ExchangeContext, Hooks, Replace, Resolution, Verdict
 from relay.resolver.service import Resolver
 
 __all__ = ["resolver_hooks"]
+
+
+_AT_ONCE = 32
+"Names of one connection under way; further ones wait, so that a client with silent names leaves room for others."
+
+
+class _Share:
+    """One connection's part of the resolver."""
+
+    def __init__(self) -> None:
+        self.limiter = anyio.CapacityLimiter(_AT_ONCE)
 
 
 def resolver_hooks(resolver: Resolver) -> Hooks:
@@ -18,6 +31,11 @@ def resolver_hooks(resolver: Resolver) -> Hooks:
             return Continue()
         if target.address is not None:
             return Replace(Resolution((target.address,)))
-        return Replace(await resolver.resolve(target.host))
+        share = ctx.connection.get(_Share)
+        if share is None:
+            share = _Share()
+            ctx.connection.put(share)
+        async with share.limiter:
+            return Replace(await resolver.resolve(target.host))
 
     return Hooks(resolve=resolve)

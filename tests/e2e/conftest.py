@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 
 from certs.generate import write_certificates
-from tests.e2e.rig import ENGINES, Relay, RelayProcess, running_process, running_relay
+from tests.e2e.rig import ENGINES, Relay, RelayProcess, running_process, running_relay, settings_of
 
 
 class StartRelay(Protocol):
@@ -52,3 +52,9 @@ def start_relay(certificates: Path, engine: str) -> StartRelay:
 def start_process(certificates: Path, engine: str) -> StartProcess:
     """A relay in a process of its own, on each engine."""
     return lambda overrides=None: running_process(certificates, engine, overrides)
+
+
+@pytest.fixture
+def good(certificates: Path) -> list[str]:
+    """Options of a relay that would serve."""
+    return [f"--set={name}={value}" for name, value in settings_of(certificates, "qh3", {}).items()]

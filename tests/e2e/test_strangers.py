@@ -21,14 +21,13 @@ async def test_the_oldest_stranger_makes_room(start_relay: StartRelay) -> None:
         relay.wire() as known,
     ):
         tunnel = await udp_tunnel(known, origin.port)
-        async with relay.wire() as first, relay.wire() as second:
-            async with relay.wire() as third:
-                await first.until(lambda: first.end_code is not None)
-                assert first.end_code == ErrorCode.H3_EXCESSIVE_LOAD
-                assert second.end_code is None
-                assert third.end_code is None
-                await still_works(known, tunnel)
-                await still_works(second, await udp_tunnel(second, origin.port))
+        async with relay.wire() as first, relay.wire() as second, relay.wire() as third:
+            await first.until(lambda: first.end_code is not None)
+            assert first.end_code == ErrorCode.H3_EXCESSIVE_LOAD
+            assert second.end_code is None
+            assert third.end_code is None
+            await still_works(known, tunnel)
+            await still_works(second, await udp_tunnel(second, origin.port))
         assert relay.count(Metric.LIMITS_HIT, LimitName.STRANGERS) == 1
 
 

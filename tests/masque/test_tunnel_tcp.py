@@ -54,6 +54,7 @@ def write_all(tunnel: TcpTunnel) -> None:
 eof: Call = TcpTunnel.receive_eof
 abort: Call = TcpTunnel.receive_stream_abort
 error: Call = TcpTunnel.receive_error
+write_error: Call = TcpTunnel.receive_write_error
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,67 @@ def test_table(calls: tuple[Call, ...], expected: tuple[TcpAction, ...], is_over
     assert actions(tunnel) == expected
     assert tunnel.is_over is is_over
     assert tunnel.is_aborted is (abort in calls[:2] or error in calls[:2] or calls[2:] == (abort,))
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        pytest.param((), (), id="fresh"),
+        pytest.param((some,), (), id="bytes wait"),
+        pytest.param((some, fin), (), id="the fin waits"),
+        pytest.param((fin,), (TcpAction.END_SOCKET,), id="the upload has ended"),
+        pytest.param((much,), (TcpAction.HOLD_STREAM, TcpAction.RELEASE_STREAM), id="held"),
+        pytest.param((much, write_all), (TcpAction.HOLD_STREAM, TcpAction.RELEASE_STREAM), id="released before"),
+    ],
+)
+def test_a_socket_that_takes_no_more_is_read_on(calls: tuple[Call, ...], expected: tuple[TcpAction, ...]) -> None:
+    tunnel = TcpTunnel(HIGH, LOW)
+    for call in calls:
+        call(tunnel)
+    assert not tunnel.is_upload_lost
+    for call in (write_error, much, fin, write_error):  # what comes later goes nowhere
+        call(tunnel)
+        assert tunnel.is_upload_lost
+        assert tunnel.is_download_open
+        assert not tunnel.is_over
+        assert tunnel.buffered == 0
+        assert tunnel.data_to_send() is None
+    assert actions(tunnel) == expected
+    error(tunnel)
+    assert actions(tunnel) == FAIL
+    assert tunnel.is_over
+    assert tunnel.is_aborted
+    assert not tunnel.is_download_open
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected", "is_aborted"),
+    [
+        pytest.param((eof,), FAIL, True, id="after the download"),
+        pytest.param((eof, much), (TcpAction.RELEASE_STREAM, *FAIL), True, id="after the download, held"),
+        pytest.param((abort,), ABORT, True, id="after an abort"),
+        pytest.param((error,), FAIL, True, id="after an error"),
+        pytest.param((fin, eof), (TcpAction.END_SOCKET, TcpAction.END_STREAM), False, id="after both ends"),
+    ],
+)
+def test_a_write_error_with_nothing_left_to_read(
+    calls: tuple[Call, ...], expected: tuple[TcpAction, ...], is_aborted: bool
+) -> None:
+    tunnel = TcpTunnel(HIGH, LOW)
+    for call in (*calls, write_error):
+        call(tunnel)
+    assert actions(tunnel) == expected
+    assert tunnel.is_over
+    assert tunnel.is_aborted is is_aborted
+    assert not tunnel.is_upload_lost
+
+
+def test_a_stream_reset_after_the_upload_was_lost() -> None:
+    tunnel = TcpTunnel(HIGH, LOW)
+    for call in (some, write_error, abort, error):
+        call(tunnel)
+    assert actions(tunnel) == ABORT
+    assert tunnel.is_over
 
 
 def test_the_marks_are_exact() -> None:
@@ -165,6 +227,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.is_fin_given = False
         self.is_eof_given = False
         self.is_abort_given = False
+        self.is_upload_lost = False
+        self.must_end_socket = False
         self.history: list[TcpAction] = []
 
     @property
@@ -179,6 +243,13 @@ class AnyOrder(RuleBasedStateMachine):
             self.received += data
             self.is_fin_given = is_last
         self.tunnel.receive_data(data, is_last, is_crowded=is_crowded)
+        self.note_end()
+
+    def note_end(self) -> None:
+        """With the FIN given and all bytes written, the socket is told of the end."""
+        is_written = self.is_fin_given and len(self.received) == len(self.sent)
+        if is_written and not self.is_abort_given and not self.is_upload_lost:
+            self.must_end_socket = True
 
     @rule()
     def receive_eof(self) -> None:
@@ -190,6 +261,15 @@ class AnyOrder(RuleBasedStateMachine):
         self.is_abort_given = self.is_abort_given or not self.was_over
         (self.tunnel.receive_error if is_error else self.tunnel.receive_stream_abort)()
 
+    @rule()
+    def fail_to_write(self) -> None:
+        if self.is_eof_given:
+            self.is_abort_given = self.is_abort_given or not self.was_over
+        elif not self.is_abort_given:
+            self.is_upload_lost = self.is_fin_given = True
+            self.received = self.sent
+        self.tunnel.receive_write_error()
+
     @rule(size=st.integers(0, 200))
     def write(self, size: int) -> None:
         piece = self.tunnel.data_to_send()
@@ -198,6 +278,7 @@ class AnyOrder(RuleBasedStateMachine):
             taken = bytes(piece[:size])
             self.sent += taken
             self.tunnel.data_sent(len(taken))
+            self.note_end()
 
     @rule()
     def take_actions(self) -> None:
@@ -216,6 +297,7 @@ class AnyOrder(RuleBasedStateMachine):
     def flags_agree(self) -> None:
         assert self.tunnel.is_over is self.was_over
         assert self.tunnel.is_aborted is self.is_abort_given
+        assert self.tunnel.is_upload_lost is self.is_upload_lost
         assert self.tunnel.is_download_open is (not self.is_abort_given and not self.is_eof_given)
 
     @invariant()
@@ -241,13 +323,14 @@ class AnyOrder(RuleBasedStateMachine):
             while (piece := self.tunnel.data_to_send()) is not None:
                 self.sent += bytes(piece)
                 self.tunnel.data_sent(len(piece))
+            self.note_end()
             assert self.sent == self.received
         self.take_actions()
         self.the_history_is_possible()
         flow = [a for a in self.history if a in (TcpAction.HOLD_STREAM, TcpAction.RELEASE_STREAM)]
         assert not flow or flow[-1] is TcpAction.RELEASE_STREAM
         if not self.is_abort_given:
-            assert (TcpAction.END_SOCKET in self.history) is self.is_fin_given
+            assert (TcpAction.END_SOCKET in self.history) is self.must_end_socket
             assert (TcpAction.END_STREAM in self.history) is self.is_eof_given
 
 

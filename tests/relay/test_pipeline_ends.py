@@ -15,7 +15,7 @@ from certs.generate import write_certificates
 from masque.connect import connect_head
 from masque.errors import ErrorCode
 from relay.client import ClientError, RelayClient, TunnelClosed
-from relay.errors import FailureKind, Side
+from relay.errors import Failure, FailureKind, Side
 from relay.hooks import (
     Continue,
     ExchangeContext,
@@ -26,6 +26,7 @@ from relay.hooks import (
 )
 from relay.outcome import Ending, Outcome
 from relay.telemetry import Metric
+from tests.e2e.wire import connect_wire
 from tests.relay.hooks_rig import (
     DECIDING,
     DENIED,
@@ -182,6 +183,48 @@ async def test_an_abort_while_connecting_leaves_no_socket(folder: Path) -> None:
                 await task
             await eventually(lambda: relay.server.exchanges == 0)
             await eventually(lambda: open_sockets() == before)
+
+
+# Answers that no response can carry.
+
+UNSPEAKABLE = [
+    pytest.param(Failure(FailureKind.DNS_ERROR, Side.TARGET, rcode="nämlich"), id="rcode"),
+    pytest.param(Failure(FailureKind.DNS_ERROR, Side.TARGET, info_code=10**16), id="info code"),
+    pytest.param(Failure(FailureKind.HTTP_REQUEST_DENIED, Side.CLIENT, status=cast(int, "403")), id="status"),
+    pytest.param(
+        Failure(FailureKind.AUTHENTICATION_REQUIRED, Side.CLIENT, challenges=(cast(bytes, 'Token realm="x"'),)),
+        id="challenge",
+    ),
+]
+
+
+@pytest.mark.parametrize("failure", UNSPEAKABLE)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_rejection_that_no_response_can_carry_costs_its_exchange_only(
+    folder: Path, kind: TunnelKind, failure: Failure
+) -> None:
+    rejections = [failure]
+
+    async def decide(_ctx: ExchangeContext) -> object:
+        return Reject(rejections.pop()) if rejections else Continue()
+
+    async with (
+        tcp_origin() as tcp,
+        udp_origin() as udp,
+        running_relay(folder, application(hooks_at(Phase.AUTHENTICATE, decide))) as relay,
+        asyncio.timeout(PATIENCE),
+        relay.client() as client,
+        connect_wire("127.0.0.1", relay.port, folder / "ca.pem", relay.engine, relay.key) as wire,
+    ):
+        ask = wire.connect if kind is TunnelKind.TCP else wire.connect_udp
+        stream = ask("127.0.0.1", 9)
+        assert await wire.cut(stream) == ErrorCode.H3_INTERNAL_ERROR
+        assert stream.response is None
+        await eventually(lambda: relay.server.exchanges == 0)
+        again = await wire.answered(wire.connect("127.0.0.1", tcp.port))
+        assert again.status == 200, "the connection lives"
+        for other in KINDS:
+            await round_trip(client, other, Origins(tcp, udp).port(other))
 
 
 # The tunnel's end.
