@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from typing import TypeVar
 
 from masque.connect import ConnectRequest
@@ -150,12 +151,18 @@ class Pipeline:
         """Connect, answer, splice (RFC 9110 §9.3.6: the 2xx says that the connection exists)."""
 
         turn = asyncio.Lock()
+        chosen: dict[IPAddress, EgressBinding] = {}
 
         async def choose(address: IPAddress) -> EgressBinding:
             async with turn:  # attempts run side by side, and hooks see the choice so far in the one context
-                return _unless_rejected(await self._chain.choose_egress(context, address))
+                chosen[address] = _unless_rejected(await self._chain.choose_egress(context, address))
+                return chosen[address]
 
         sock = await dial_tcp(addresses, context.target.port, choose, self._limits.connect)
+        try:
+            context.egress = chosen.get(ip_address(sock.getpeername()[0]))
+        except OSError:
+            pass  # the target has reset already; the tunnel will find out
         if exchange.is_aborted:
             sock.close()
             raise RelayError(Failure(FailureKind.CLIENT_ABORTED, Side.CLIENT))

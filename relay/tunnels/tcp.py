@@ -7,6 +7,7 @@ backlog is small; bytes from the stream are written at once and wait only when t
 from __future__ import annotations
 
 import asyncio
+import errno
 import select
 import socket
 import struct
@@ -53,6 +54,7 @@ class TcpSplice(Tunnel):
         self._stall_timer: asyncio.TimerHandle | None = None
         self._last_words: asyncio.TimerHandle | None = None
         "Runs while the last bytes of a broken target go out."
+        self._backlog_seen = 0
         self._stalled_at = -1
         self._accounted = 0
         self._sent = 0
@@ -163,7 +165,7 @@ class TcpSplice(Tunnel):
     def _broken(self) -> None:
         """An error or hang-up while nothing is read."""
         number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        error = OSError(number, "") if number else ConnectionResetError()
+        error = OSError(number or errno.ECONNRESET, "")
         if self._machine.is_download_open:
             # The stream is behind. What the target sent before it broke is read when the stream has drained.
             self._failure = failure_from_os_error(error)
@@ -180,13 +182,20 @@ class TcpSplice(Tunnel):
         if self._machine.is_download_open and self.exchange.backlog:
             self._is_reading = False
             self._machine.receive_write_error()
-            self._last_words = self._loop.call_later(self.limits.write_stall, self._give_up)
+            self._watch_last_words()
             self.exchange.await_drain()
         else:
             self._machine.receive_error()
 
-    def _give_up(self) -> None:
-        """The client does not take the last bytes."""
+    def _watch_last_words(self) -> None:
+        """While the last bytes go out, the client must go on taking some."""
+        self._backlog_seen = self.exchange.backlog
+        self._last_words = self._loop.call_later(self.limits.write_stall, self._check_last_words)
+
+    def _check_last_words(self) -> None:
+        if self.exchange.backlog < self._backlog_seen:
+            self._watch_last_words()
+            return
         self._machine.receive_error()
         self._act()
 
@@ -222,7 +231,8 @@ class TcpSplice(Tunnel):
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError as error:
-            self._fail(error)
+            self._failure = failure_from_os_error(error)
+            self._machine.receive_write_error()
 
     def _watch(self) -> None:
         """Tell the poller what is wanted now; with nothing wanted a hang-up would be reported for ever."""

@@ -51,6 +51,14 @@ def send_now(client: WireClient, stream: WireStream, data: bytes, fin: bool = Fa
     client.link._poller.drain()
 
 
+async def take_more(client: WireClient, stream: WireStream) -> None:
+    """Give a held stream credit until something comes."""
+    size = len(stream.data)
+    client.link.release(stream.stream_id)
+    await client.until(lambda: len(stream.data) > size or stream.reset is not None)
+    client.link.hold(stream.stream_id)
+
+
 def answer_of(size: int) -> bytes:
     """Bytes of which none can be lost or moved unseen."""
     return b"".join(struct.pack("!I", number) for number in range(size // 4))
@@ -127,6 +135,64 @@ class TestBrokenTargets:
             client.link.release(stream.stream_id)
             assert await client.cut(stream) == ErrorCode.H3_CONNECT_ERROR
             assert stream.data == answer_of(size)
+
+    async def test_both_are_behind(self, start_relay: StartRelay) -> None:
+        """The relay neither reads its socket nor gets rid of the upload when the target breaks."""
+        settings = {"limits.tunnel_buffer": "512KiB"}
+        async with (
+            tcp_listener(receive_buffer=4096) as origin,
+            start_relay(settings) as relay,
+            relay.wire(limits=_NARROW) as client,
+        ):
+            stream = await client.answered(client.connect("127.0.0.1", origin.port))
+            peer = await origin.accept()
+            client.link.hold(stream.stream_id)
+            for _ in range(60):
+                client.send_content(stream, bytes(100_000))
+            await until(lambda: relay.count(Metric.LIMITS_HIT, LimitName.TUNNEL_BUFFER))
+            await close_with_unread(peer, answer_of(120_000))
+            await turn(relay)
+            client.link.release(stream.stream_id)
+            assert await client.cut(stream) == ErrorCode.H3_CONNECT_ERROR
+            assert stream.data == answer_of(120_000)
+
+    async def test_client_ends_while_it_is_behind(self, start_relay: StartRelay) -> None:
+        """The broken socket cannot be shut down any more, and is read all the same."""
+        settings = {"limits.tunnel_buffer": "512KiB"}
+        async with (
+            tcp_listener() as origin,
+            start_relay(settings) as relay,
+            relay.wire(limits=_NARROW) as client,
+        ):
+            stream = await client.answered(client.connect("127.0.0.1", origin.port))
+            peer = await origin.accept()
+            client.link.hold(stream.stream_id)
+            client.send_content(stream, b"ask!")
+            assert await peer.receive_exactly(3) == b"ask"
+            await close_with_unread(peer, answer_of(120_000))
+            client.send_content(stream, b"", True)
+            await turn(relay)
+            client.link.release(stream.stream_id)
+            assert await client.cut(stream) == ErrorCode.H3_CONNECT_ERROR
+            assert stream.data == answer_of(120_000)
+
+    async def test_client_that_is_slow_is_not_given_up(self, start_relay: StartRelay) -> None:
+        """All in all it takes longer than the bound, but it never takes nothing for so long."""
+        async with (
+            tcp_listener() as origin,
+            start_relay({"limits.write_stall": "0.3"}) as relay,
+            relay.wire(limits=_NARROW) as client,
+        ):
+            stream = await client.answered(client.connect("127.0.0.1", origin.port))
+            peer = await origin.accept()
+            client.link.hold(stream.stream_id)
+            client.send_content(stream, b"?")
+            await close_with_unread(peer, answer_of(200_000))
+            while stream.reset is None and len(stream.data) < 200_000:
+                await take_more(client, stream)
+                await asyncio.sleep(0.05)
+            assert await client.cut(stream) == ErrorCode.H3_CONNECT_ERROR
+            assert stream.data == answer_of(200_000)
 
     async def test_client_that_never_takes_them(self, start_relay: StartRelay) -> None:
         async with (

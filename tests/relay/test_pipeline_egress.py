@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from certs.generate import write_certificates
-from masque.target import IPAddress
+from masque.target import IPAddress, Target
 from relay.hooks import Continue, EgressBinding, ExchangeContext, Hooks, Replace, Resolution, TunnelKind
 from tests.relay.hooks_rig import application, round_trip
-from tests.relay.rig import black_hole, running_relay, tcp_origin
+from tests.relay.rig import black_hole, eventually, running_relay, tcp_origin
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +41,7 @@ class SlowChoice:
     def applications(self) -> tuple[Hooks, Hooks]:
         return Hooks(resolve=self.resolve, choose_egress=self.choose), Hooks(choose_egress=self.look)
 
-    async def resolve(self, _ctx: ExchangeContext) -> Replace[Resolution]:
+    async def resolve(self, _ctx: ExchangeContext, _target: Target) -> Replace[Resolution]:
         return Replace(Resolution((HOLE, ORIGIN)))
 
     async def choose(self, _ctx: ExchangeContext, address: IPAddress) -> Replace[EgressBinding]:
@@ -72,3 +73,36 @@ async def test_hooks_never_see_the_choice_of_another_attempt(folder: Path) -> No
             await round_trip(client, TunnelKind.TCP, tcp.port, "name.test")
     assert slow.seen == [(address, BINDINGS[address], BINDINGS[address]) for address in (HOLE, ORIGIN)]
     assert tcp.peers == [str(BINDINGS[ORIGIN].source)]
+
+
+async def test_the_context_keeps_the_choice_of_the_attempt_that_won(folder: Path) -> None:
+    chosen: list[IPAddress] = []
+    seen: list[EgressBinding | None] = []
+
+    async def resolve(_ctx: ExchangeContext, _target: Target) -> Replace[Resolution]:
+        return Replace(Resolution((ORIGIN, HOLE)))
+
+    async def choose(_ctx: ExchangeContext, address: IPAddress) -> Replace[EgressBinding]:
+        chosen.append(address)
+        return Replace(BINDINGS[address])
+
+    hooks = Hooks(resolve=resolve, choose_egress=choose, tunnel_opened=lambda ctx: seen.append(ctx.egress))
+    with socket.socket() as listener, socket.socket() as filler:
+        listener.bind((str(ORIGIN), 0))
+        listener.listen(0)
+        filler.connect(listener.getsockname())  # the queue is full: the first attempt waits until it is not
+        port = listener.getsockname()[1]
+        with black_hole(str(HOLE), port):
+            async with (
+                running_relay(folder, application(hooks)) as relay,
+                relay.client() as client,
+                asyncio.TaskGroup() as tasks,
+            ):
+                opening = tasks.create_task(client.open_tcp("name.test", port))
+                await eventually(lambda: len(chosen) == 2)
+                listener.accept()[0].close()
+                await opening
+                sock, address = listener.accept()
+                sock.close()
+    assert seen == [BINDINGS[ORIGIN]]
+    assert address[0] == str(BINDINGS[ORIGIN].source)
