@@ -23,8 +23,7 @@ from types import TracebackType
 import anyio
 
 from relay import __version__
-from relay.auth import basic_entry, generate_key, preshared_entry
-from relay.auth.keys import check_user
+from relay.auth import basic_entry, check_user, generate_key, preshared_entry
 from relay.client import ClientError, RelayOptions, TcpForwarder, UdpForwarder
 from relay.quic.engine import Address, EngineError, EngineName
 from relay.server import Server, Startup, prepare

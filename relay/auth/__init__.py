@@ -5,7 +5,7 @@ from __future__ import annotations
 from relay.auth.basic import BasicScheme, scrypt_digest
 from relay.auth.credentials import MAX_CREDENTIALS, Credentials, find_credentials, parse_credentials
 from relay.auth.hook import auth_hooks, scheme_hooks
-from relay.auth.keys import basic_entry, generate_key, preshared_entry
+from relay.auth.keys import basic_entry, check_user, generate_key, preshared_entry
 from relay.auth.preshared import PresharedScheme
 from relay.auth.schemes import Scheme
 
@@ -17,6 +17,7 @@ __all__ = [
     "Scheme",
     "auth_hooks",
     "basic_entry",
+    "check_user",
     "find_credentials",
     "generate_key",
     "parse_credentials",
