@@ -7,9 +7,10 @@ from collections import deque
 
 import anyio
 
-from masque.errors import ErrorCode, MasqueError
+from masque.errors import ErrorCode
 from masque.tunnel import UdpTunnel
 from relay.exchange import Exchange
+from relay.tunnels import DatagramSink
 
 __all__ = ["TunnelClosed", "TunnelStream", "UdpFlow"]
 
@@ -157,7 +158,7 @@ class TunnelStream:
             self._exchange.end()
 
 
-class UdpFlow:
+class UdpFlow(DatagramSink):
     """A UDP tunnel: payloads both ways, unreliable and unordered as UDP is."""
 
     def __init__(self, exchange: Exchange, queue: int = 4096) -> None:
@@ -204,28 +205,15 @@ class UdpFlow:
         self._queue.extend(payloads)
         self._readable.wake()
 
-    def datagram_received(self, datagram: bytes) -> None:
-        """An HTTP Datagram, context id first."""
-        try:
-            payload = self._machine.receive_datagram(datagram)
-        except MasqueError:
-            self.aborted()
-            return
-        if payload is not None:
-            self.payloads_received([payload])
+    def refused(self) -> None:
+        """The relay broke a rule."""
+        self.aborted()
 
-    def data_received(self, data: bytes, fin: bool) -> None:
-        """Capsules, or the end."""
-        try:
-            payloads = self._machine.receive_data(data, fin)
-        except MasqueError:
-            self.aborted()
-            return
-        self.payloads_received(payloads)
-        if fin:
-            if not self._is_over:
-                self._exchange.end_content()
-            self._finish()
+    def fin_received(self) -> None:
+        """The relay ended the tunnel."""
+        if not self._is_over:
+            self._exchange.end_content()
+        self._finish()
 
     def drained(self) -> None:
         """Datagrams do not wait."""

@@ -11,7 +11,6 @@ import contextlib
 import socket
 from collections.abc import Callable
 
-from masque.errors import MasqueError
 from masque.tunnel import UdpTunnel
 from relay.client.connection import ClientError, RelayClient, RelayOptions, connect_relay
 from relay.exchange import Exchange
@@ -21,7 +20,7 @@ from relay.poller import Poller
 from relay.quic.engine import Address
 from relay.quic.socket import UdpSocket, bind_udp
 from relay.telemetry import LimitName, NoMetrics
-from relay.tunnels import TcpSplice, Tunnel, TunnelLimits
+from relay.tunnels import DatagramSink, TcpSplice, Tunnel, TunnelLimits
 
 __all__ = ["TcpForwarder", "UdpForwarder"]
 
@@ -241,7 +240,7 @@ class _LocalFlow:
             tunnel.send(data, segment)
 
 
-class _LocalTunnel(Tunnel):
+class _LocalTunnel(DatagramSink, Tunnel):
     """A CONNECT-UDP tunnel whose socket is shared with the other local senders."""
 
     kind = TunnelKind.UDP
@@ -274,26 +273,13 @@ class _LocalTunnel(Tunnel):
         except OSError:
             return  # the local sender is gone; its tunnel idles out
 
-    def datagram_received(self, datagram: bytes) -> None:
-        """An HTTP Datagram, context id first."""
-        try:
-            payload = self._machine.receive_datagram(datagram)
-        except MasqueError:
-            self.aborted()
-            return
-        if payload is not None:
-            self.payloads_received([payload])
+    def refused(self) -> None:
+        """The relay broke a rule."""
+        self.aborted()
 
-    def data_received(self, data: bytes, fin: bool) -> None:
-        """Capsules, or the end of the tunnel."""
-        try:
-            payloads = self._machine.receive_data(data, fin)
-        except MasqueError:
-            self.aborted()
-            return
-        if payloads:
-            self.payloads_received(payloads)
-        if fin and not self.is_closed:
+    def fin_received(self) -> None:
+        """The relay ended the tunnel."""
+        if not self.is_closed:
             self.exchange.end_content()
             self.close(Outcome.closed())
 

@@ -6,7 +6,6 @@ one buffer and goes out as one run of DATAGRAM frames. The kernel checks the sen
 
 from __future__ import annotations
 
-from masque.errors import MasqueError
 from masque.tunnel import UdpTunnel
 from relay.errors import Failure, FailureKind, Side, failure_from_os_error
 from relay.exchange import Exchange
@@ -15,12 +14,13 @@ from relay.outcome import Outcome
 from relay.poller import Poller
 from relay.quic.socket import UdpSocket
 from relay.telemetry import DropReason, LimitName, Metric, Metrics
+from relay.tunnels.sink import DatagramSink
 from relay.tunnels.tunnel import Tunnel, TunnelLimits
 
 __all__ = ["UdpRelay"]
 
 
-class UdpRelay(Tunnel):
+class UdpRelay(DatagramSink, Tunnel):
     """A CONNECT-UDP tunnel's datagram path. Takes over the socket, which is connected."""
 
     kind = TunnelKind.UDP
@@ -70,27 +70,9 @@ class UdpRelay(Tunnel):
             self._sent_bytes += sum(map(len, payloads[done : done + sent] if sent < total else payloads))
             done += sent
 
-    def datagram_received(self, datagram: bytes) -> None:
-        """An HTTP Datagram, context id first."""
-        try:
-            payload = self._machine.receive_datagram(datagram)
-        except MasqueError:
-            self._refuse()
-            return
-        if payload is not None:
-            self.payloads_received([payload])
-
-    def data_received(self, data: bytes, fin: bool) -> None:
-        """Capsules; the stream's end is the tunnel's end."""
-        try:
-            payloads = self._machine.receive_data(data, fin)
-        except MasqueError:
-            self._refuse()
-            return
-        if payloads:
-            self.payloads_received(payloads)
-        if fin and not self.is_closed:
-            self.poller.defer(self._finish)  # datagrams of the same flight go first
+    def fin_received(self) -> None:
+        """The client ended the tunnel; datagrams of the same flight go first."""
+        self.poller.defer(self._finish)
 
     def _finish(self) -> None:
         if not self.is_closed:
@@ -130,7 +112,8 @@ class UdpRelay(Tunnel):
         """An ICMP error says that nobody is there: the tunnel ends (RFC 9298 §3.1)."""
         self.close(Outcome(failure_from_os_error(error)))
 
-    def _refuse(self) -> None:
+    def refused(self) -> None:
+        """The client broke a rule."""
         self.close(Outcome(Failure(FailureKind.HTTP_REQUEST_ERROR, Side.CLIENT)))
 
     def _send_capsules(self, data: bytes, segment: int) -> None:
