@@ -27,10 +27,10 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from certs.generate import write_certificates
 from interop.bench.processes import Child, ChildError
 from interop.origin import digest_of_bytes, pieces
 from relay.auth import generate_key, preshared_entry
+from relay.quic.development import write_certificates
 from relay.quic.engine import EngineName
 
 __all__ = ["Row", "main", "render_rows"]

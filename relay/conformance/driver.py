@@ -191,5 +191,8 @@ def pattern(size: int) -> bytes:
         Byte `i` is `(i ^ i >> 8 ^ i >> 16) & 255`.
     """
     low = bytes(range(256))
-    blocks = (low.translate(bytes(value ^ (block ^ block >> 8) & 255 for value in range(256))) for block in range(size + 255 >> 8))
+    blocks = (
+        low.translate(bytes(value ^ (block ^ block >> 8) & 255 for value in range(256)))
+        for block in range(size + 255 >> 8)
+    )
     return b"".join(blocks)[:size]

@@ -358,6 +358,16 @@ class ClientEndpoint(_Endpoint):
         super().__init__(sock, poller, loop, metrics, is_connected=True)
         self.link = Link(engine, self, poller, loop, metrics)
 
+    def rebind(self, sock: UdpSocket) -> None:
+        """Go on with another socket that is connected to the same server; the server sees a new address and
+        validates it (RFC 9000 §9). What the old socket still holds is lost."""
+        self._poller.remove(self._socket.fileno())
+        self._socket.close()
+        self._socket = sock
+        self._unsent.clear()
+        self._poller.add(sock.fileno(), self._ready)
+        self.link.touch()
+
     def _refused(self) -> None:
         """Nobody listens at the server's port: give up at once, unless it was once proven that somebody does."""
         if not self.link.is_established:

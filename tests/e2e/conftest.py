@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from certs.generate import write_certificates
+from relay.quic.development import write_certificates
 from tests.e2e.rig import ENGINES, Relay, RelayProcess, running_process, running_relay, settings_of
 
 

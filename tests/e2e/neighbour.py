@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from relay.client import TunnelStream, UdpFlow
+from relay.conformance.wire import WireClient, WireStream
 from tests.e2e.origins import tcp_echo, udp_origin
 from tests.e2e.rig import Relay, RelayProcess
-from tests.e2e.wire import WireClient, WireStream
 
 __all__ = ["Neighbour", "neighbour", "still_works", "udp_tunnel"]
 

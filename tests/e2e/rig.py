@@ -17,11 +17,11 @@ import structlog.testing
 
 from relay.auth import generate_key, preshared_entry
 from relay.client import RelayClient, RelayOptions, connect_relay
+from relay.conformance.wire import WireClient, WireOptions, connect_wire
 from relay.quic.engine import EngineName
 from relay.server import Server, prepare
 from relay.settings import load_settings
 from relay.telemetry import CounterMetrics, Metric
-from tests.e2e.wire import WireClient, connect_wire
 from tests.relay.dns_server import DnsServer
 
 __all__ = [
@@ -96,7 +96,10 @@ class _Reachable:
 
     def wire(self, engine: str = "qh3", **options: Any) -> AbstractAsyncContextManager[WireClient]:
         """Connect a client that shows and sends everything as it is on the wire."""
-        return connect_wire(self.host, self.port, self.certificates / "ca.pem", EngineName(engine), KEY, **options)
+        ca_file, credentials = self.certificates / "ca.pem", ((b"proxy-authorization", b"Preshared " + KEY.encode()),)
+        return connect_wire(
+            WireOptions(self.host, self.port, EngineName(engine), ca_file=ca_file, credentials=credentials, **options)
+        )
 
 
 class Relay(_Reachable):

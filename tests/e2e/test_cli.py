@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from certs.generate import write_certificates
+from relay.quic.development import write_certificates
 from tests.e2e.command import URL, complaint, run
 from tests.e2e.rig import KEY
 

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from certs.generate import write_certificates
 from relay import __version__
 from relay.auth import preshared_entry, scrypt_digest
 from relay.cli import _parser
+from relay.quic.development import write_certificates
 from relay.settings import parse_basic_entry
 from tests.e2e.command import FOLDER, run
 from tests.e2e.conftest import StartProcess

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from certs.generate import write_certificates
 from masque.errors import ErrorCode, LocalMisuse
 from relay.client import ClientError
+from relay.conformance.wire import headers
+from relay.quic.development import write_certificates
 from relay.telemetry import LimitName, Metric
 from tests.e2e.conftest import StartProcess, StartRelay
 from tests.e2e.origins import tcp_listener, udp_origin
 from tests.e2e.rig import RelayProcess, running_process, until
-from tests.e2e.wire import headers
 
 pytestmark = pytest.mark.anyio
 

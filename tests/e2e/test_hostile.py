@@ -15,13 +15,13 @@ from masque.capsule import encode_capsule
 from masque.datagram import encode_prefix
 from masque.errors import ErrorCode
 from masque.varint import encode_varint
+from relay.conformance.wire import frame, headers
 from relay.quic.engine import TransportLimits
 from relay.telemetry import Metric
 from tests.e2e.conftest import StartProcess, StartRelay
 from tests.e2e.neighbour import neighbour, still_works, udp_tunnel
 from tests.e2e.origins import tcp_listener, udp_origin
 from tests.e2e.rig import until
-from tests.e2e.wire import frame, headers
 
 pytestmark = pytest.mark.anyio
 

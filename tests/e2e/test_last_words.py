@@ -11,13 +11,13 @@ import pytest
 
 from masque.capsule import CapsuleType, encode_capsule
 from masque.errors import ErrorCode
+from relay.conformance.wire import WireClient, WireStream
 from relay.quic.engine import TransportLimits
 from relay.resolver import MAX_ADDRESSES
 from relay.telemetry import DropReason, LimitName, Metric
 from tests.e2e.conftest import StartRelay
 from tests.e2e.origins import TcpPeer, closed_port, tcp_listener, udp_origin
 from tests.e2e.rig import Relay, resolving, until
-from tests.e2e.wire import WireClient, WireStream
 from tests.relay.dns_server import records, running_server
 
 pytestmark = pytest.mark.anyio

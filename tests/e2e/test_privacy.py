@@ -21,6 +21,7 @@ import pytest
 from masque.connect import connect_head
 from masque.errors import ErrorCode
 from relay.auth import basic_entry, generate_key, preshared_entry
+from relay.conformance.wire import WireClient, WireStream, headers
 from tests.e2e.origins import TcpListener, TcpPeer, UdpOrigin, tcp_listener, udp_origin
 from tests.e2e.rig import (
     KEY,
@@ -32,7 +33,6 @@ from tests.e2e.rig import (
     settings_of,
     start_command,
 )
-from tests.e2e.wire import WireClient, WireStream, headers
 from tests.relay.dns_server import DnsServer, empty, records, running_server, silent
 
 pytestmark = pytest.mark.anyio

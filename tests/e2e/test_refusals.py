@@ -15,11 +15,11 @@ from masque.head import Fields, RequestHead
 from masque.template import DEFAULT_UDP_TEMPLATE, Template
 from relay.auth import basic_entry
 from relay.client import ClientError, RelayClient
+from relay.conformance.wire import WireClient
 from relay.telemetry import LimitName, Metric
 from tests.e2e.conftest import StartRelay
 from tests.e2e.origins import closed_port, tcp_listener
 from tests.e2e.rig import KEY, resolving
-from tests.e2e.wire import WireClient
 from tests.relay.dns_server import empty, failing, records, running_server, silent
 
 pytestmark = pytest.mark.anyio

@@ -23,10 +23,11 @@ from interop.bench.envoy import encode_envoy_config, envoy_command
 from interop.bench.http3 import ResponseStream, encode_connect_udp, encode_data_header, encode_preface
 from interop.bench.measure import choose_cores, read_usage
 from interop.bench.origins import DOWNLOAD, UPLOAD, encode_command
-from interop.bench.plan import FULL, GROUPS, QUICK, Row, plan_rows
+from interop.bench.plan import FULL, GROUPS, QUICK, Targets, cost, plan_rows, rate
 from interop.bench.processes import Child, ChildError
 from interop.bench.relays import relay_command
 from interop.bench.report import GATES, Gate, Line, encode_report, judge_gates, render_gates, render_table
+from interop.bench.servers import UDP_PATH, Place
 from masque.varint import encode_varint, parse_varint
 
 _GATE = Gate("relay-qh3", "datagrams/1100/1", 0.6)
@@ -40,6 +41,10 @@ def _lines(relay: float, envoy: float, delivered: float = 1.0) -> list[Line]:
     ]
 
 
+def _place(folder: Path) -> Place:
+    return Place("127.0.0.1", 4433, folder / "certificate.pem", folder / "key.pem", folder)
+
+
 def _module(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", f"interop.bench.{name}", *arguments]
 
@@ -50,8 +55,22 @@ def test_the_figure_of_a_line_is_the_median_of_its_rounds() -> None:
 
 
 def test_a_row_turns_cpu_time_into_cost_or_into_rate() -> None:
-    assert Row("k", "g", "us", 1e6, {}).figure(work=1000, proxy_cpu=0.007) == pytest.approx(7.0)
-    assert Row("k", "g", "per s", 0, {}).figure(work=500, proxy_cpu=0.25) == 2000
+    (spent,), (done,) = cost("us", 1e6), rate("per s")
+    assert spent.read({"work": 1000, "proxy_cpu": 0.007}) == pytest.approx(7.0)
+    assert done.read({"work": 500, "proxy_cpu": 0.25}) == 2000
+
+
+def test_a_line_keeps_what_a_round_found() -> None:
+    line = Line("envoy", "row", "us")
+    (measure,) = cost("us", 1.0)
+    line.add({"work": 9, "offered": 10, "seconds": 2.0, "proxy_cpu": 1.8, "load_cpu": 1.0}, measure.read)
+    assert line.figures == [pytest.approx(0.2)]
+    assert (line.delivered, line.proxy_busy, line.load_busy) == ([0.9], [0.9], [0.5])
+    line.add({"work": 0, "offered": 10, "seconds": 2.0, "proxy_cpu": 1.8, "load_cpu": 1.0}, measure.read)
+    assert line.failure == "nothing arrived"
+    line.add({"error": "gone"}, measure.read)
+    assert line.failure == "gone"
+    assert len(line.figures) == 1
 
 
 @pytest.mark.parametrize(("relay", "is_kept"), [(3.0, True), (4.2, True), (4.3, False)])
@@ -96,7 +115,11 @@ def test_the_report_is_json() -> None:
 
 def test_every_server_has_the_same_rows_and_every_gate_is_among_them() -> None:
     quick, full = (
-        [row.key for row in plan_rows(GROUPS, pace, 1, 2, is_slow)]
+        [
+            row.key + measure.suffix
+            for row in plan_rows(GROUPS, pace, Targets(1, 2), is_slow)
+            for measure in row.measures
+        ]
         for pace, is_slow in ((QUICK, True), (FULL, False))
     )
     assert quick == full
@@ -105,7 +128,7 @@ def test_every_server_has_the_same_rows_and_every_gate_is_among_them() -> None:
 
 
 def test_envoy_is_told_to_end_both_kinds_of_connect(tmp_path: Path) -> None:
-    config = json.loads(encode_envoy_config(4433, tmp_path / "c.pem", tmp_path / "k.pem"))
+    config = json.loads(encode_envoy_config(_place(tmp_path)))
     (listener,) = config["static_resources"]["listeners"]
     address = listener["address"]["socket_address"]
     assert (address["protocol"], address["address"], address["port_value"]) == ("UDP", "127.0.0.1", 4433)
@@ -117,13 +140,14 @@ def test_envoy_is_told_to_end_both_kinds_of_connect(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("envoy") is None, reason="Envoy is installed by `make bench` only")
 def test_envoy_accepts_its_configuration(tmp_path: Path) -> None:
-    command = envoy_command(4433, *write_certificate(tmp_path), tmp_path)
+    write_certificate(tmp_path)
+    command = envoy_command(_place(tmp_path))
     checked = subprocess.run([*command, "--mode", "validate"], capture_output=True, timeout=30, check=False)
     assert checked.returncode == 0, checked.stderr.decode()
 
 
 def test_the_relay_is_started_open_on_loopback_with_its_engine(tmp_path: Path) -> None:
-    command = relay_command("aioquic", 4433, tmp_path / "c.pem", tmp_path / "k.pem", ["quic.idle=9"])
+    command = relay_command("aioquic", _place(tmp_path), ["quic.idle=9"])
     settings = [word for before, word in pairwise(command) if before == "--set"]
     assert command[1:4] == ["-m", "relay", "serve"]
     assert {"listen.port=4433", "quic.engine=aioquic", "auth.open=true", "quic.idle=9"} <= set(settings)
@@ -149,15 +173,22 @@ def test_a_response_is_read_from_any_cut(step: int) -> None:
     assert stream.is_ended
 
 
-def test_the_generator_says_it_takes_datagrams_and_whom_it_wants() -> None:
+@pytest.mark.parametrize(
+    ("template", "path"),
+    [
+        (UDP_PATH, b"/.well-known/masque/udp/127.0.0.1/9/"),
+        ("/masque?h={target_host}&p={target_port}", b"/masque?h=127.0.0.1&p=9"),
+    ],
+)
+def test_the_generator_says_it_takes_datagrams_and_whom_it_wants(template: str, path: bytes) -> None:
     assert encode_preface() == b"\x00\x04\x02\x33\x01"
-    head = encode_connect_udp(9)
+    head = encode_connect_udp(9, template)
     length = parse_varint(head, 1)
     assert length is not None
     assert length[0] == len(head) - length[1]
     fields = dict(pylsqpack.Decoder(0, 0).feed_header(0, head[length[1] :])[1])
     assert fields[b":protocol"] == b"connect-udp"
-    assert fields[b":path"] == b"/.well-known/masque/udp/127.0.0.1/9/"
+    assert fields[b":path"] == path
 
 
 def test_a_batch_keeps_sizes_and_order() -> None:

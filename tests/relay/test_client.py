@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from certs.generate import write_certificates
 from masque.errors import LocalMisuse
 from relay.client import ClientError, RelayOptions, TunnelClosed, connect_relay
 from relay.hooks import Continue, ExchangeContext, Phase, Reject
+from relay.quic.development import write_certificates
 from relay.quic.engine import EngineName, TransportLimits
 from relay.telemetry import Metric
 from tests.relay.hooks_rig import DENIED, application, hooks_at

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from certs.generate import write_certificates
 from relay.auth import generate_key
 from relay.client import ClientError, RelayOptions, TcpForwarder, UdpForwarder
 from relay.hooks import TunnelKind
+from relay.quic.development import write_certificates
 from relay.quic.engine import Address, TransportLimits
 from relay.telemetry import Metric
 from tests.relay.hooks_rig import KINDS

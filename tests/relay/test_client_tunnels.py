@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from certs.generate import write_certificates
 from relay.client import TunnelClosed, TunnelStream, UdpFlow
 from relay.hooks import TunnelKind
+from relay.quic.development import write_certificates
 from relay.quic.engine import EngineName
 from tests.relay.hooks_rig import round_trip
 from tests.relay.rig import PATIENCE, Relay, eventually, running_relay, tcp_origin, udp_origin

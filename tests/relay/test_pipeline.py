@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from certs.generate import write_certificates
 from masque.target import IPAddress, build_target
 from relay.errors import FailureKind, RelayError
 from relay.hooks import (
@@ -26,6 +25,7 @@ from relay.hooks import (
     TunnelKind,
 )
 from relay.outcome import Outcome
+from relay.quic.development import write_certificates
 from relay.telemetry import Metric
 from tests.relay.hooks_rig import (
     DECIDING,

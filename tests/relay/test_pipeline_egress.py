@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from certs.generate import write_certificates
 from masque.target import IPAddress, Target
 from relay.hooks import Continue, EgressBinding, ExchangeContext, Hooks, Replace, Resolution, TunnelKind
+from relay.quic.development import write_certificates
 from tests.relay.hooks_rig import application, round_trip
 from tests.relay.rig import black_hole, eventually, running_relay, tcp_origin
 

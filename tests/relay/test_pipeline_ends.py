@@ -11,10 +11,10 @@ from typing import cast
 
 import pytest
 
-from certs.generate import write_certificates
 from masque.connect import connect_head
 from masque.errors import ErrorCode
 from relay.client import ClientError, RelayClient, TunnelClosed
+from relay.conformance.wire import WireOptions, connect_wire
 from relay.errors import Failure, FailureKind, Side
 from relay.hooks import (
     Continue,
@@ -25,8 +25,8 @@ from relay.hooks import (
     TunnelKind,
 )
 from relay.outcome import Ending, Outcome
+from relay.quic.development import write_certificates
 from relay.telemetry import Metric
-from tests.e2e.wire import connect_wire
 from tests.relay.hooks_rig import (
     DECIDING,
     DENIED,
@@ -214,7 +214,15 @@ async def test_a_rejection_that_no_response_can_carry_costs_its_exchange_only(
         running_relay(folder, application(hooks_at(Phase.AUTHENTICATE, decide))) as relay,
         asyncio.timeout(PATIENCE),
         relay.client() as client,
-        connect_wire("127.0.0.1", relay.port, folder / "ca.pem", relay.engine, relay.key) as wire,
+        connect_wire(
+            WireOptions(
+                "127.0.0.1",
+                relay.port,
+                relay.engine,
+                ca_file=folder / "ca.pem",
+                credentials=((b"proxy-authorization", b"Preshared " + relay.key.encode()),),
+            )
+        ) as wire,
     ):
         ask = wire.connect if kind is TunnelKind.TCP else wire.connect_udp
         stream = ask("127.0.0.1", 9)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from certs.generate import write_certificates
+from relay.quic.development import write_certificates
 from relay.quic.engine import EngineName
 from tests.relay.quic.network import Network, Pki
 

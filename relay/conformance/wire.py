@@ -1,7 +1,8 @@
 """A client that shows everything as it is on the wire, and can send what no client should.
 
 It stands on the relay's QUIC engines and on the HTTP/3 machine, but hides nothing: reset codes, GOAWAY, single
-datagrams, the code of the connection's end. `send` puts any bytes on any stream.
+datagrams, the code of the connection's end. `send` puts any bytes on any stream. For conformance and tests; programs
+use `relay.client`.
 """
 
 from __future__ import annotations
@@ -38,9 +39,39 @@ from relay.quic.engine import ClientOptions, EngineName, TransportLimits, load_f
 from relay.quic.socket import connect_udp
 from relay.telemetry import NoMetrics
 
-__all__ = ["WireClient", "WireStream", "connect_wire", "frame", "headers"]
+__all__ = ["WireClient", "WireOptions", "WireStream", "connect_wire", "frame", "headers"]
 
-_TEMPLATE = Template(DEFAULT_UDP_TEMPLATE)
+
+@dataclass(frozen=True, slots=True)
+class WireOptions:
+    """Which server, and how."""
+
+    host: str
+    "Its address."
+    port: int
+    "Its UDP port."
+    engine: EngineName = EngineName.QH3
+    "The QUIC library."
+    server_name: str = ""
+    "The name its certificate must be for; the address without it."
+    ca_file: Path | None = None
+    "PEM file of trusted authorities; None trusts the system's."
+    is_verified: bool = True
+    "False accepts any certificate."
+    authority: str = "relay.example"
+    "The authority of CONNECT-UDP requests."
+    template: str = DEFAULT_UDP_TEMPLATE
+    "The template of CONNECT-UDP."
+    credentials: Fields = ()
+    "Field lines of every request."
+    wants_datagrams: bool = True
+    "False does not announce H3_DATAGRAM."
+    limits: TransportLimits = field(default_factory=TransportLimits)
+    "What our side of the connection announces."
+    source: str | None = None
+    "The address to send from."
+    timeout: float = 5.0
+    "Seconds for the handshake and the server's SETTINGS."
 
 
 def frame(frame_type: int, payload: bytes = b"") -> bytes:
@@ -83,25 +114,29 @@ class WireStream:
 class WireClient:
     """One connection; see `connect_wire`."""
 
-    def __init__(self, endpoint: ClientEndpoint, key: str, *, wants_datagrams: bool) -> None:
+    def __init__(self, endpoint: ClientEndpoint, options: WireOptions) -> None:
         self.link = endpoint.link
         self.address = endpoint.address
         "Our own address and port."
-        self.machine = H3Connection(is_client=True, enable_datagram=wants_datagrams)
+        self.machine = H3Connection(is_client=True, enable_datagram=options.wants_datagrams)
         self.streams: dict[int, WireStream] = {}
         self.is_ready = False
         self.goaways: list[int] = []
         "The stream ids of GOAWAY frames, in order."
         self.end_code: int | None = None
         "The code with which the connection ended."
-        self.credentials: Fields = ((b"proxy-authorization", b"Preshared " + key.encode()),)
+        self.credentials = options.credentials
+        "Field lines of every request."
+        self._options = options
+        self._endpoint = endpoint
+        self._template = Template(options.template)
         self._next_stream = 0
         self._waiting: list[tuple[Callable[[], object], asyncio.Future[None]]] = []
         endpoint.link.handler = self
         self.machine.start()
         self._act()
 
-    # What a test does.
+    # What a case or a test does.
 
     async def until(self, fact: Callable[[], object], within: float = 5.0) -> None:
         """Wait until `fact()` is true; it is asked again after each thing that arrives."""
@@ -130,13 +165,20 @@ class WireClient:
         self._act()
         return stream
 
-    def connect(self, host: str, port: int) -> WireStream:
-        """Ask for a TCP tunnel."""
-        return self.request(connect_head(host, port, self.credentials))
+    def connect(self, host: str, port: int, fields: Fields | None = None) -> WireStream:
+        """Ask for a TCP tunnel, with other field lines than the credentials if given."""
+        return self.request(connect_head(host, port, self.credentials if fields is None else fields))
 
-    def connect_udp(self, host: str, port: int) -> WireStream:
-        """Ask for a UDP tunnel."""
-        return self.request(connect_udp_head(_TEMPLATE, b"relay.example", host, port, self.credentials))
+    def connect_udp(self, host: str, port: int, fields: Fields | None = None) -> WireStream:
+        """Ask for a UDP tunnel; arguments as `connect`."""
+        authority = self._options.authority.encode()
+        lines = self.credentials if fields is None else fields
+        return self.request(connect_udp_head(self._template, authority, host, port, lines))
+
+    def rebind(self) -> None:
+        """Go on from a new local port, as after a NAT's change (RFC 9000 §9.3.3)."""
+        self._endpoint.rebind(connect_udp(self._options.host, self._options.port, self._options.source))
+        self.address = self._endpoint.address
 
     async def answered(self, stream: WireStream) -> WireStream:
         """Wait for the final response."""
@@ -206,7 +248,8 @@ class WireClient:
         self._changed()
 
     def flushed(self) -> None:
-        """Nothing waits for room."""
+        """There may be room for who waits for it."""
+        self._wake()
 
     def terminated(self, code: int) -> None:
         """The connection is over."""
@@ -234,6 +277,9 @@ class WireClient:
                 case _:
                     pass
         self._act()
+        self._wake()
+
+    def _wake(self) -> None:
         for fact, future in self._waiting:
             if not future.done() and fact():
                 future.set_result(None)
@@ -252,27 +298,29 @@ class WireClient:
 
 
 @asynccontextmanager
-async def connect_wire(
-    host: str,
-    port: int,
-    ca_file: Path,
-    engine: EngineName,
-    key: str,
-    *,
-    wants_datagrams: bool = True,
-    limits: TransportLimits | None = None,
-    source: str | None = None,
-) -> AsyncIterator[WireClient]:
-    """Connect and wait for the relay's SETTINGS; the connection closes with the context."""
+async def connect_wire(options: WireOptions) -> AsyncIterator[WireClient]:
+    """Connect and wait for the server's SETTINGS; the connection closes with the context.
+
+    Args:
+        options: which server, and how.
+
+    Raises:
+        ConnectionError: the connection ended before, or its socket could not be made.
+        TimeoutError: they did not come in time.
+        relay.quic.engine.EngineError: the authorities cannot be read.
+    """
     loop = asyncio.get_running_loop()
     poller = Poller(loop)
-    factory = load_factory(engine, limits or TransportLimits(), None)
-    quic = factory.client(ClientOptions(host, ca_file), (host, port), poller.refresh())
-    endpoint = ClientEndpoint(connect_udp(host, port, source), quic, poller, loop, NoMetrics())
-    client = WireClient(endpoint, key, wants_datagrams=wants_datagrams)
+    address = (options.host, options.port)
+    factory = load_factory(options.engine, options.limits, None)
+    peer = ClientOptions(options.server_name or options.host, options.ca_file, options.is_verified)
+    quic = factory.client(peer, address, poller.refresh())
+    endpoint = ClientEndpoint(connect_udp(*address, options.source), quic, poller, loop, NoMetrics())
+    client = WireClient(endpoint, options)
     try:
-        await client.until(lambda: client.is_ready or client.end_code is not None)
-        assert client.end_code is None, f"the connection ended with {client.end_code:#x}"
+        await client.until(lambda: client.is_ready or client.end_code is not None, options.timeout)
+        if client.end_code is not None:
+            raise ConnectionError(f"the connection ended with {client.end_code:#x}")
         yield client
     finally:
         if client.end_code is None:
