@@ -17,7 +17,7 @@ import pytest
 from docs.generate import render_settings
 from masque.head import RequestHead
 from masque.target import parse_target
-from relay.cli import _parser
+from relay.cli import make_parser
 from relay.errors import FailureKind, Side
 from relay.hooks import AuthScheme, ConnectionContext, ExchangeContext, HookChain, Principal, Reject, TunnelKind
 from relay.outcome import Outcome
@@ -147,7 +147,7 @@ def test_commands_parse(command: list[str]) -> None:
     if len(command) == 1:  # `relay forward`: only a mention
         assert command[0] in {"--version", "serve", "check", "key", "forward", "dev"}
         return
-    options = _parser().parse_args(command)
+    options = make_parser().parse_args(command)
     overrides = dict(item.split("=", 1) for item in getattr(options, "set", []))
     load_settings(None, {}, overrides)
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from relay.client.connection import ClientError, RelayClient, RelayOptions, connect_relay
+from relay.client.connection import (
+    ClientError,
+    RelayClient,
+    RelayOptions,
+    connect_relay,
+    explain_no_connection,
+    resolve_relay,
+    split_relay_url,
+)
 from relay.client.flows import TunnelClosed, TunnelStream, UdpFlow
 from relay.client.forward import TcpForwarder, UdpForwarder
 
@@ -16,4 +24,7 @@ __all__ = [
     "UdpFlow",
     "UdpForwarder",
     "connect_relay",
+    "explain_no_connection",
+    "resolve_relay",
+    "split_relay_url",
 ]

@@ -37,7 +37,15 @@ from relay.quic.socket import connect_udp
 from relay.session import Session
 from relay.telemetry import NoMetrics
 
-__all__ = ["ClientError", "RelayClient", "RelayOptions", "connect_relay"]
+__all__ = [
+    "ClientError",
+    "RelayClient",
+    "RelayOptions",
+    "connect_relay",
+    "explain_no_connection",
+    "resolve_relay",
+    "split_relay_url",
+]
 
 
 class ClientError(Exception):
@@ -204,14 +212,15 @@ class RelayClient:
         """The connection is over."""
         error = ClientError(f"the connection to the relay ended (code {code:#x})")
         if not self._ready.done():
-            error = ClientError(_why_no_connection(code))
+            error = ClientError(explain_no_connection(code))
         _fail(self._ready, error)
         for answer in self._answers.values():
             _fail(answer, error)
         self.closed.set()
 
 
-def _why_no_connection(code: int) -> str:
+def explain_no_connection(code: int) -> str:
+    """Say what it means that a connection ended with this code before it was one."""
     if code == 0:
         return "no relay answers at that address and UDP port"
     if 0x100 <= code <= 0x1FF:
@@ -263,8 +272,8 @@ async def connect_relay(options: RelayOptions, poller: Poller | None = None) -> 
 
 
 async def _connect(options: RelayOptions, poller: Poller, loop: asyncio.AbstractEventLoop) -> RelayClient:
-    host, port, authority = _split_url(options.url)
-    address = await _resolve(host, port)
+    host, port, authority = split_relay_url(options.url)
+    address = await resolve_relay(host, port)
     server_name = host
     try:
         factory = load_factory(options.engine, options.limits, None)
@@ -291,7 +300,7 @@ async def _connect(options: RelayOptions, poller: Poller, loop: asyncio.Abstract
     return client
 
 
-def _split_url(text: str) -> tuple[str, int, str]:
+def split_relay_url(text: str) -> tuple[str, int, str]:
     """Host, port and authority of the relay's URL. Raises ClientError."""
     try:
         url = urlsplit(text)
@@ -302,7 +311,8 @@ def _split_url(text: str) -> tuple[str, int, str]:
     raise ClientError("the relay's URL must be https://host[:port]")
 
 
-async def _resolve(host: str, port: int) -> Address:
+async def resolve_relay(host: str, port: int) -> Address:
+    """The relay's address, by the system's resolver. Raises ClientError."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -53,6 +53,8 @@ class Server:
     "The field lines of one that is not."
     drain: Callable[[], Awaitable[None]] | None = None
     "Makes it stop in order."
+    streams: int = 100
+    "How many tunnels one client may have at once; RFC 9114 §6.1 asks for 100."
     is_strict: bool = False
     "What it only should do counts like what it must do: for our own relay."
 

@@ -33,6 +33,7 @@ from masque.h3 import (
 from masque.head import Fields, RequestHead, ResponseHead
 from masque.template import DEFAULT_UDP_TEMPLATE, Template
 from masque.varint import encode_varint
+from relay.client import explain_no_connection
 from relay.poller import Poller
 from relay.quic.endpoint import ClientEndpoint
 from relay.quic.engine import ClientOptions, EngineName, TransportLimits, load_factory
@@ -320,7 +321,7 @@ async def connect_wire(options: WireOptions) -> AsyncIterator[WireClient]:
     try:
         await client.until(lambda: client.is_ready or client.end_code is not None, options.timeout)
         if client.end_code is not None:
-            raise ConnectionError(f"the connection ended with {client.end_code:#x}")
+            raise ConnectionError(explain_no_connection(client.end_code))
         yield client
     finally:
         if client.end_code is None:

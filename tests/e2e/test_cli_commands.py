@@ -22,7 +22,7 @@ import pytest
 
 from relay import __version__
 from relay.auth import preshared_entry, scrypt_digest
-from relay.cli import _parser
+from relay.cli import make_parser
 from relay.quic.development import write_certificates
 from relay.settings import parse_basic_entry
 from tests.e2e.command import FOLDER, run
@@ -250,7 +250,7 @@ async def test_development_relay_says_how_to_try_it(certificates: Path, tmp_path
     assert process.returncode == 0
     assert "relay forward tcp 127.0.0.1:8000" in text
     (hint,) = [hint for hint in text.splitlines() if "forward tcp" in hint]
-    options = _parser().parse_args(shlex.split(hint)[1:])
+    options = make_parser().parse_args(shlex.split(hint)[1:])
     assert options.ca == folder / "ca.pem"
     assert f"serving HTTP/3 on {options.relay.removeprefix('https://')} with" in text
     assert len(options.key) >= 40

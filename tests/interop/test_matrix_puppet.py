@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from interop.matrix.channel import Program
+from interop.matrix.process import Program
 from interop.matrix.puppet import Endpoint, Puppet
 from relay.conformance.driver import Driver, DriverError, DriverTimeout, Ending, Feature, Kind
 

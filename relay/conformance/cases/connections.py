@@ -119,13 +119,13 @@ async def _fetch(stage: Stage, via: Kind) -> None:
     stage.must(is_h3 == (via is Kind.UDP), f"fetched over {fetched.protocol}")
 
 
-@CONNECTION_CASES.add("https-inside", "RFC 9110 §9.3.6", Feature.FETCH_TCP, Need.TCP, Need.NAME)
+@CONNECTION_CASES.add("https-inside", "RFC 9110 §9.3.6", Feature.FETCH_TCP, Need.TCP)
 async def _https_inside(stage: Stage) -> None:
     """A page over TLS inside of a TCP tunnel."""
     await _fetch(stage, Kind.TCP)
 
 
-@CONNECTION_CASES.add("http3-inside", "RFC 9298 §1", Feature.FETCH_UDP, Need.UDP, Need.NAME)
+@CONNECTION_CASES.add("http3-inside", "RFC 9298 §1", Feature.FETCH_UDP, Need.UDP)
 async def _http3_inside(stage: Stage) -> None:
     """A page over HTTP/3 inside of a UDP tunnel."""
     await _fetch(stage, Kind.UDP)

@@ -106,7 +106,7 @@ async def _tcp_upload(stage: Stage) -> None:
 
 @TCP_CASES.add("tcp-many", "RFC 9114 §6.1", settings={"limits.streams": "256"})
 async def _tcp_many(stage: Stage) -> None:
-    """200 tunnels at once on one connection."""
+    """As many tunnels at once as the server allows, 200 at most."""
     await stage.driver.connect()
     turn = asyncio.Semaphore(_PARALLEL)
 
@@ -115,7 +115,7 @@ async def _tcp_many(stage: Stage) -> None:
             tunnel = await stage.open(Kind.TCP)
         await _echo(stage, tunnel, b"tunnel %d" % number)
 
-    await stage.together(one(number) for number in range(_MANY))
+    await stage.together(one(number) for number in range(min(_MANY, stage.server.streams)))
 
 
 @TCP_CASES.add("tcp-early", "RFC 9114 §4.4", Feature.EARLY)
