@@ -24,6 +24,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ProtocolNegotiated, QuicEvent
 
 from relay.conformance.driver import pattern
+from relay.conformance.listener import listening
 from relay.quic.development import write_certificates
 
 __all__ = ["PAGE", "Pages", "answer_path", "serve_pages"]
@@ -107,21 +108,16 @@ class _PageProtocol(QuicConnectionProtocol):
 
 async def _serve_http1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """One connection over TLS and TCP, kept alive between requests."""
-    try:
-        while True:
-            async with asyncio.timeout(_HEAD_SECONDS):
-                head = await reader.readuntil(b"\r\n\r\n")
-            status, kind, content = answer_path(head.split(b" ", 2)[1].decode("ascii", "replace"))
-            writer.write(
-                f"HTTP/1.1 {status} -\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n".encode()
-            )
-            for start in range(0, len(content), _PIECE):
-                writer.write(content[start : start + _PIECE])
-                await writer.drain()
-    except (OSError, EOFError, TimeoutError, IndexError, asyncio.LimitOverrunError):
-        pass
-    finally:
-        writer.close()
+    while True:
+        async with asyncio.timeout(_HEAD_SECONDS):
+            head = await reader.readuntil(b"\r\n\r\n")
+        _, path, *_ = head.split(b" ", 2)
+        status, kind, content = answer_path(path.decode("ascii", "replace"))
+        fields = f"Content-Type: {kind}\r\nContent-Length: {len(content)}\r\n"
+        writer.write(f"HTTP/1.1 {status} -\r\n{fields}\r\n".encode())
+        for start in range(0, len(content), _PIECE):
+            writer.write(content[start : start + _PIECE])
+            await writer.drain()
 
 
 @asynccontextmanager
@@ -144,13 +140,11 @@ async def serve_pages(host: str, folder: Path, names: tuple[str, ...]) -> AsyncI
     context.set_alpn_protocols(["http/1.1"])
     configuration = QuicConfiguration(alpn_protocols=["h3"], is_client=False, max_datagram_frame_size=65536)
     configuration.load_cert_chain(certificate, key)
-    over_tcp = await asyncio.start_server(_serve_http1, host, 0, ssl=context)
     over_quic, _ = await asyncio.get_running_loop().create_datagram_endpoint(
         lambda: QuicServer(configuration=configuration, create_protocol=_PageProtocol), local_addr=(host, 0)
     )
     try:
-        port = over_quic.get_extra_info("sockname")[1]
-        yield Pages(over_tcp.sockets[0].getsockname()[1], port, folder / "ca.pem")
+        async with listening(_serve_http1, host, context) as port:
+            yield Pages(port, over_quic.get_extra_info("sockname")[1], folder / "ca.pem")
     finally:
-        over_tcp.close()
         over_quic.close()

@@ -166,6 +166,15 @@ class WireClient:
         self._act()
         return stream
 
+    def request_raw(self, data: bytes) -> WireStream:
+        """Send any bytes as a request; the answer is understood like that of any other."""
+        stream = self.open_stream()
+        self._act()
+        self.machine.send_request(stream.stream_id, RequestHead(b"CONNECT", b"placeholder.invalid:1"))
+        self.machine.actions_to_send()  # what a well-formed request would have been
+        self.send(stream, data)
+        return stream
+
     def connect(self, host: str, port: int, fields: Fields | None = None) -> WireStream:
         """Ask for a TCP tunnel, with other field lines than the credentials if given."""
         return self.request(connect_head(host, port, self.credentials if fields is None else fields))

@@ -107,7 +107,7 @@ class WireDriver:
             self.wire.send_content(stream, early)
         elif early:
             self.wire.send_datagram(stream, early)
-        await self._until(lambda: stream.response is not None or stream.reset is not None, "the answer")
+        await self.until(lambda: stream.response is not None or stream.reset is not None, "the answer")
         if stream.response is None:
             raise DriverError(f"the request was reset with {stream.reset or 0:#x}")
         lines = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in stream.response.fields)
@@ -121,7 +121,7 @@ class WireDriver:
         stream = self._tunnel(tunnel).stream
         for start in range(0, len(data), _PIECE):
             self.wire.send_content(stream, data[start : start + _PIECE])
-            await self._until(
+            await self.until(
                 lambda: self.wire.link.backlog(stream.stream_id) < _BACKLOG or stream.stopped is not None,
                 "room to send",
             )
@@ -135,7 +135,7 @@ class WireDriver:
     async def receive(self, tunnel: int, size: int) -> bytes:
         """Receive exactly so many bytes."""
         stream = self._tunnel(tunnel).stream
-        await self._until(lambda: len(stream.data) >= size or _is_over(stream), f"{size} bytes")
+        await self.until(lambda: len(stream.data) >= size or _is_over(stream), f"{size} bytes")
         data = bytes(stream.data[:size])
         del stream.data[:size]
         return data
@@ -157,7 +157,7 @@ class WireDriver:
     async def wait_end(self, tunnel: int, timeout: float = 10.0) -> Ending:
         """Wait for the end of the server's direction."""
         stream = self._tunnel(tunnel).stream
-        await self._until(lambda: _is_over(stream), "the end of the tunnel", timeout)
+        await self.until(lambda: _is_over(stream), "the end of the tunnel", timeout)
         return Ending(stream.reset is None, stream.reset)
 
     async def send_datagrams(self, tunnel: int, payloads: Sequence[bytes], *, context: int = 0) -> int:
@@ -178,7 +178,7 @@ class WireDriver:
             return len(known.payloads) >= count or _is_over(known.stream)
 
         try:
-            await self._until(has_enough, "datagrams", timeout)
+            await self.until(has_enough, "datagrams", timeout)
         except DriverTimeout:
             pass
         return [known.payloads.popleft() for _ in range(min(count, len(known.payloads)))]
@@ -198,13 +198,13 @@ class WireDriver:
 
     async def wait_goaway(self, timeout: float = 5.0) -> int:
         """Wait for GOAWAY."""
-        await self._until(lambda: self.wire.goaways, "GOAWAY", timeout)
+        await self.until(lambda: self.wire.goaways, "GOAWAY", timeout)
         return self.wire.goaways[0]
 
     async def wait_closed(self, timeout: float = 10.0) -> int | None:
         """Wait for the connection's end."""
         client = self.wire
-        await self._until(lambda: client.end_code is not None, "the connection's end", timeout)
+        await self.until(lambda: client.end_code is not None, "the connection's end", timeout)
         return client.end_code
 
     async def fetch(self, url: str, ca_file: str, via: Kind, headers: Headers) -> Fetched:
@@ -238,7 +238,7 @@ class WireDriver:
         stream = self._tunnel(tunnel).stream
 
         async def receive() -> bytes:
-            await self._until(lambda: stream.data or _is_over(stream), "bytes")
+            await self.until(lambda: stream.data or _is_over(stream), "bytes")
             data = bytes(stream.data)
             stream.data.clear()
             return data
@@ -266,8 +266,18 @@ class WireDriver:
             if context == 0:
                 tunnel.payloads.append(datagram[start:])
 
-    async def _until(self, fact: Callable[[], object], what: str, timeout: float = _PATIENCE) -> None:
-        """Wait until something is so, or the connection is over."""
+    async def until(self, fact: Callable[[], object], what: str, timeout: float = _PATIENCE) -> None:
+        """Wait until something is so.
+
+        Args:
+            fact: asked again after each thing that arrives.
+            what: what it would be, for the error.
+            timeout: seconds.
+
+        Raises:
+            DriverTimeout: it did not become so.
+            DriverError: the connection ended before.
+        """
         client = self.wire
         try:
             await client.until(lambda: fact() or client.end_code is not None, timeout)

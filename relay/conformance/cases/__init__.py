@@ -7,6 +7,7 @@ from relay.conformance.cases.connections import CONNECTION_CASES
 from relay.conformance.cases.refusals import REFUSAL_CASES
 from relay.conformance.cases.tcp import TCP_CASES
 from relay.conformance.cases.udp import UDP_CASES
+from relay.conformance.cases.wire import WIRE_CASES
 
 __all__ = ["ALL_CASES"]
 
@@ -15,5 +16,6 @@ ALL_CASES: tuple[Case, ...] = (
     *UDP_CASES.cases,
     *REFUSAL_CASES.cases,
     *CONNECTION_CASES.cases,
+    *WIRE_CASES.cases,
 )
 "Every case; names are unique."
