@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from relay.conformance.driver import Answer, Driver, DriverError, Feature, Headers, Kind
-from relay.conformance.origins import Origins
+from relay.conformance.origins import Origins, Seen
 
 __all__ = ["Case", "CaseFailed", "CaseList", "Check", "Need", "Server", "Stage"]
 
@@ -69,6 +69,8 @@ class Stage:
     "The server under test."
     origins: Origins
     "The targets."
+    patience: float = 2.0
+    "Seconds to wait for a datagram before it counts as lost."
     notes: list[str] = field(default_factory=list)
     "What the server should have done and did not."
 
@@ -164,6 +166,10 @@ class Stage:
                     tasks.create_task(job)
         except* (CaseFailed, DriverError) as group:
             raise _first(group) from None
+
+    async def seen(self, key: str) -> Seen:
+        """How the origin's connection ended that named this key. Raises DriverTimeout."""
+        return await self.origins.seen(key, 5 * self.patience)
 
     def key(self) -> str:
         """A fresh key for the origins."""

@@ -32,7 +32,6 @@ __all__ = ["WireDriver"]
 
 _PIECE = 256 << 10
 _BACKLOG = 512 << 10
-_PATIENCE = 20.0
 _CAPSULE_LIMIT = 1 << 20
 
 
@@ -48,12 +47,14 @@ class _Tunnel:
 class WireDriver:
     """The driver; see `relay.conformance.driver.Driver` for the verbs. Use it as an asynchronous context manager."""
 
-    def __init__(self, options: WireOptions) -> None:
+    def __init__(self, options: WireOptions, patience: float = 20.0) -> None:
         """Nothing is sent yet.
 
         Args:
             options: which server, and how; its credentials are not used, each `open` names its own.
+            patience: seconds after which what did not come will not come.
         """
+        self._patience = patience
         self._options = options
         self._stack = AsyncExitStack()
         self._client: WireClient | None = None
@@ -143,7 +144,7 @@ class WireDriver:
     async def receive_all(self, tunnel: int) -> Received:
         """Receive everything until the end."""
         stream = self._tunnel(tunnel).stream
-        ending = await self.wait_end(tunnel, _PATIENCE)
+        ending = await self.wait_end(tunnel, self._patience)
         return Received(len(stream.data), hashlib.sha256(stream.data).hexdigest(), ending)
 
     async def reset(self, tunnel: int, code: int) -> None:
@@ -266,19 +267,20 @@ class WireDriver:
             if context == 0:
                 tunnel.payloads.append(datagram[start:])
 
-    async def until(self, fact: Callable[[], object], what: str, timeout: float = _PATIENCE) -> None:
+    async def until(self, fact: Callable[[], object], what: str, timeout: float | None = None) -> None:
         """Wait until something is so.
 
         Args:
             fact: asked again after each thing that arrives.
             what: what it would be, for the error.
-            timeout: seconds.
+            timeout: seconds; the driver's patience without it, and never more.
 
         Raises:
             DriverTimeout: it did not become so.
             DriverError: the connection ended before.
         """
         client = self.wire
+        timeout = self._patience if timeout is None else min(timeout, self._patience)
         try:
             await client.until(lambda: fact() or client.end_code is not None, timeout)
         except TimeoutError:

@@ -186,10 +186,11 @@ async def running_process(
     *,
     environ: Mapping[str, str] | None = None,
     arguments: Sequence[str] = (),
+    module: Sequence[str] = ("relay",),
 ) -> AsyncIterator[RelayProcess]:
     """Run `python -m relay serve`; at the end it is stopped, if the test did not, and all its output is there."""
     options = [f"--set={name}={value}" for name, value in settings_of(certificates, engine, overrides or {}).items()]
-    process = await start_command("serve", *options, *arguments, environ=environ)
+    process = await start_command("serve", *options, *arguments, environ=environ, module=module)
     assert process.stdout is not None
     relay = RelayProcess(certificates, process)
     async with asyncio.TaskGroup() as tasks:
@@ -212,13 +213,19 @@ async def running_process(
 
 
 async def start_command(
-    *arguments: str, environ: Mapping[str, str] | None = None, stderr: int = asyncio.subprocess.STDOUT
+    *arguments: str,
+    environ: Mapping[str, str] | None = None,
+    stderr: int = asyncio.subprocess.STDOUT,
+    module: Sequence[str] = ("relay",),
 ) -> asyncio.subprocess.Process:
-    """Start `python -m relay` with these arguments, its output piped, and no setting from our environment."""
+    """Start `python -m relay` with these arguments, its output piped, and no setting from our environment.
+
+    `module` is another module to run, and what it is given before the arguments.
+    """
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "relay",
+        *module,
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

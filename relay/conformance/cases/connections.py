@@ -56,7 +56,7 @@ async def _migration_udp(stage: Stage) -> None:
         came: list[bytes] = []
         for _ in range(5):
             await stage.driver.send_datagrams(tunnel, [text])
-            came = await stage.driver.receive_datagrams(tunnel, 1)
+            came = await stage.driver.receive_datagrams(tunnel, 1, stage.patience)
             if came:
                 break
         stage.must(text in came, f"no echo {text.decode()}")

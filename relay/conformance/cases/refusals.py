@@ -79,23 +79,23 @@ async def _udp_forbidden(stage: Stage) -> None:
 
 @REFUSAL_CASES.add("tcp-no-credentials", "RFC 9110 §15.5.8", Feature.TCP, Need.TCP, Need.AUTH)
 async def _tcp_no_credentials(stage: Stage) -> None:
-    """407 and a challenge without credentials."""
+    """Without credentials the answer is 407 and a challenge."""
     await _unauthorized(stage, Kind.TCP, wrong=False)
 
 
 @REFUSAL_CASES.add("udp-no-credentials", "RFC 9298 §7", Feature.UDP, Need.UDP, Need.AUTH)
 async def _udp_no_credentials(stage: Stage) -> None:
-    """407 and a challenge without credentials."""
+    """Without credentials the answer is 407 and a challenge."""
     await _unauthorized(stage, Kind.UDP, wrong=False)
 
 
 @REFUSAL_CASES.add("tcp-wrong-credentials", "RFC 9110 §15.5.8", Feature.TCP, Need.TCP, Need.AUTH)
 async def _tcp_wrong_credentials(stage: Stage) -> None:
-    """407 for wrong credentials."""
+    """Wrong credentials are answered with 407 too."""
     await _unauthorized(stage, Kind.TCP, wrong=True)
 
 
 @REFUSAL_CASES.add("udp-wrong-credentials", "RFC 9298 §7", Feature.UDP, Need.UDP, Need.AUTH)
 async def _udp_wrong_credentials(stage: Stage) -> None:
-    """407 for wrong credentials."""
+    """Wrong credentials are answered with 407 too."""
     await _unauthorized(stage, Kind.UDP, wrong=True)

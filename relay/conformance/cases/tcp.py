@@ -74,14 +74,14 @@ async def _tcp_half_close_origin(stage: Stage) -> None:
     stage.must(received.ending.is_clean, "the origin's end came as a reset")
     stage.must(received.size == len(b"hello"), f"{received.size} bytes before the origin's end, expected 5")
     await stage.driver.send(tunnel, b"still here", end=True)
-    seen = await stage.origins.seen(key)
+    seen = await stage.seen(key)
     stage.must(seen.data == b"still here", "what the client sent after the origin's end did not arrive")
     stage.must(seen.is_clean, "the client's end came to the origin as a reset")
 
 
 @TCP_CASES.add("tcp-download", "RFC 9114 §4.4")
 async def _tcp_download(stage: Stage) -> None:
-    """16 MiB down, by their SHA-256."""
+    """A download of 16 MiB, by its SHA-256."""
     await stage.driver.connect()
     tunnel = await stage.open(Kind.TCP)
     await stage.driver.send(tunnel, f"source {_LARGE}\n".encode())
@@ -94,7 +94,7 @@ async def _tcp_download(stage: Stage) -> None:
 
 @TCP_CASES.add("tcp-upload", "RFC 9114 §4.4")
 async def _tcp_upload(stage: Stage) -> None:
-    """16 MiB up, by their SHA-256."""
+    """An upload of 16 MiB, by its SHA-256."""
     await stage.driver.connect()
     tunnel = await stage.open(Kind.TCP)
     await stage.driver.send(tunnel, b"digest\n")
@@ -136,7 +136,7 @@ async def _tcp_reset_client(stage: Stage) -> None:
     await stage.driver.send(tunnel, f"hold {key}\n".encode())
     stage.must(await stage.driver.receive(tunnel, 4) == b"held", "no connection to the origin")
     await stage.driver.reset(tunnel, _CANCELLED)
-    seen = await stage.origins.seen(key)
+    seen = await stage.seen(key)
     stage.should(not seen.is_clean, "the client's reset came to the origin as a clean end")
     await _echo(stage, await stage.open(Kind.TCP), b"the connection goes on")
 
