@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint types imports check bench clean
+.PHONY: help run demo test lint types imports bench bench-peers interop clean
 
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -43,7 +43,13 @@ imports: $(STAMP) ## the direction of imports (docs/architecture.md)
 	@$(BIN)/lint-imports --no-cache
 
 bench: $(BENCH_STAMP) ## the relay beside Envoy and the kernel's floor, in one run
-	@$(BIN)/python -m interop.bench
+	@$(BIN)/python -m interop.bench $(ARGS)
+
+bench-peers: $(BENCH_STAMP) ## the relay beside its peers, with a compiled load generator; needs Rust and Go
+	@$(BIN)/python -m interop.bench.peers $(ARGS)
+
+interop: $(BENCH_STAMP) ## other projects' clients and servers against ours; PEER=... CASE=... for some, ARGS=... for more
+	@$(BIN)/python -m interop.matrix $(if $(PEER),--peer $(PEER)) $(if $(CASE),--case $(CASE)) $(ARGS)
 
 clean: ## remove the virtual environment, caches and generated certificates
 	rm -rf $(VENV) .run .mypy_cache .ruff_cache .hypothesis build *.egg-info
