@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import signal
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
 from interop.bench.bench import Bench
+from interop.bench.command import names, prepare_process
+from interop.bench.lab import Lab
 from interop.bench.plan import FULL, GROUPS, QUICK
 from interop.bench.processes import ChildError
-from interop.bench.relays import SERVERS
+from interop.bench.relays import SERVERS, server_specs
 from interop.bench.report import encode_report, judge_gates, render_gates, render_table
 
 __all__ = ["main"]
@@ -38,18 +36,6 @@ smaller than they could be, and its figure is not flattered."""
 
 def _parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-
-    def names(allowed: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-        def parse(text: str) -> tuple[str, ...]:
-            found = tuple(text.split(","))
-            if unknown := set(found) - set(allowed):
-                raise argparse.ArgumentTypeError(
-                    f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(allowed)}"
-                )
-            return found
-
-        return parse
-
     parser = argparse.ArgumentParser(prog="python -m interop.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round of everything")
     parser.add_argument("--only", type=names(SERVERS), default=SERVERS, metavar="SERVERS", help=",".join(SERVERS))
@@ -58,11 +44,6 @@ def _parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--gate", action="store_true", help="end with 1 when a gate is missed")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting for the relay")
     return parser.parse_args(arguments)
-
-
-def _on_terminate(number: int, frame: FrameType | None) -> None:
-    """Leave through every `finally`, so that no process stays behind."""
-    raise KeyboardInterrupt
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,17 +56,15 @@ def main(arguments: list[str] | None = None) -> int:
         0; 1 when a server did not start, or a gate is missed and `--gate` was given; 130 when interrupted.
     """
     options = _parse_arguments(arguments)
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    signal.signal(signal.SIGTERM, _on_terminate)
+    prepare_process()
     try:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-bench-")))
-            bench = Bench(stack, folder, QUICK if options.quick else FULL, options.set)
+            bench = Bench(Lab(stack, folder), QUICK if options.quick else FULL)
             try:
                 _run(bench, options)
             except ChildError as error:
-                bench.failures.append(str(error))
+                bench.failures["the run"] = str(error)
             return _print_report(bench, options)
     except ChildError as error:
         print(error, file=sys.stderr)
@@ -97,7 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(bench: Bench, options: argparse.Namespace) -> None:
     """Measure what was asked for."""
     if set(options.rows) - {"floor"}:
-        bench.run_servers(options.only, options.rows)
+        specs = server_specs(options.set)
+        bench.run_servers([specs[name] for name in options.only], options.rows)
     if "floor" in options.rows:
         bench.run_floor()
 
@@ -111,8 +91,8 @@ def _print_report(bench: Bench, options: argparse.Namespace) -> int:
     print(_LEGEND, end="\n\n")
     verdicts = judge_gates(bench.lines)
     print(render_gates(verdicts))
-    for failure in bench.failures:
-        print(f"FAILED  {failure}")
+    for name, reason in bench.failures.items():
+        print(f"FAILED  {name}: {reason}")
     if options.json is not None:
         options.json.write_text(json.dumps(encode_report(bench.lines, verdicts), indent=1) + "\n")
     is_missed = options.gate and not all(verdict.is_kept for verdict in verdicts)

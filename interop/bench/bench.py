@@ -1,98 +1,105 @@
-"""One run: the processes, the rounds in which the servers take turns, and the lines that come of them."""
+"""The rounds in which the servers take turns, and the lines of the report that come of them."""
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
-from interop.bench.batches import Address
-from interop.bench.certificate import write_certificate
-from interop.bench.measure import choose_cores
-from interop.bench.plan import Pace, Row, plan_floor, plan_rows
-from interop.bench.processes import Child, ChildError
-from interop.bench.relays import Server, start_server
+from interop.bench.lab import Lab
+from interop.bench.plan import Answer, Pace, Row, plan_floor, plan_memory, plan_rows
+from interop.bench.processes import ChildError
 from interop.bench.report import Line
+from interop.bench.servers import Server, Spec
 
-__all__ = ["Bench"]
+__all__ = ["FLOOR", "Bench", "new_lines"]
 
-_SOON = 10.0
-_START_SECONDS = 20.0
-_LONGEST_ORDER = 120.0
-_SLOW = "relay-aioquic"
-_MEMORY_LINES = ("connection", "udp_tunnel", "tcp_tunnel")
+FLOOR = Spec("floor", lambda _: (), frozenset({"udp"}))
+"The kernel alone: a forwarder that speaks no QUIC."
+
+Measuring = Callable[[Server, Row], Answer]
+"Measures a row on a server once."
+
+
+def new_lines(spec: Spec, row: Row) -> list[Line]:
+    """Begin the lines of a row.
+
+    Args:
+        spec: the server that is measured.
+        row: what is measured.
+
+    Returns:
+        A line without figures for each of the row's measures.
+    """
+    return [Line(spec.name, row.key + measure.suffix, measure.unit) for measure in row.measures]
 
 
 class Bench:
-    """The generator, the origins and the servers of one run; all end with the stack that they were given."""
+    """Measures rows on servers and keeps the lines."""
 
-    def __init__(self, stack: ExitStack, folder: Path, pace: Pace, settings: Sequence[str] = ()) -> None:
-        """Start the generator and the origins.
+    def __init__(self, lab: Lab, pace: Pace) -> None:
+        """Measure in a laboratory.
 
         Args:
-            stack: what ends the processes.
-            folder: an empty folder for certificate, configuration and logs.
+            lab: the generator and the origins.
             pace: how long everything takes.
-            settings: more settings for the relay.
-
-        Raises:
-            ChildError: one of them did not start.
-            OSError: the folder cannot be written to.
         """
+        self.lab = lab
+        "The generator and the origins."
+        self.pace = pace
+        "How long everything takes."
         self.lines: list[Line] = []
         "What has been measured."
-        self.failures: list[str] = []
+        self.failures: dict[str, str] = {}
         "Servers that did not start, and why."
-        self._folder = folder
-        self._pace = pace
-        self._settings = settings
-        self._cores = choose_cores()
-        self._certificate, self._key = write_certificate(folder)
-        module = [sys.executable, "-m", "interop.bench."]
-        self._udp, self._tcp = (
-            stack.enter_context(
-                Child(f"{kind}-origin", [*module[:2], module[2] + "origins", kind], self._cores.load, folder)
-            )
-            for kind in ("udp", "tcp")
-        )
-        self._generator = stack.enter_context(
-            Child("generator", [*module[:2], module[2] + "generator"], self._cores.load, folder)
-        )
-        self._udp_target = int(self._udp.read_line(_SOON))
-        self._tcp_target = int(self._tcp.read_line(_SOON))
 
-    def run_servers(self, names: Sequence[str], groups: tuple[str, ...]) -> None:
+    def run_servers(self, specs: Sequence[Spec], groups: tuple[str, ...]) -> None:
         """Measure servers in turns: every row, every round, one server after the other.
 
         Args:
-            names: which of SERVERS.
-            groups: which of GROUPS.
+            specs: the servers.
+            groups: which of the plan's GROUPS.
 
         Raises:
             ChildError: the generator ended.
         """
-        timed = tuple(group for group in groups if group != "memory")
-        with ExitStack() as stack:
-            servers = []
-            for name in names:
-                server = self._start(stack, name)
-                if server is not None:
-                    servers.append(server)
-            plans = [self._plan(server.name, timed) for server in servers]
-            for rows in zip(*plans, strict=True):
-                lines = [Line(server.name, row.key, row.unit) for server, row in zip(servers, rows, strict=True)]
-                self.lines += lines
-                for _ in range(self._pace.rounds):
-                    for server, row, line in zip(servers, rows, lines, strict=True):
-                        self._measure(server.address, server.child, row, line)
-                self._tell(lines)
+        with self.running(specs) as servers:
+            self.run_rows(servers, tuple(group for group in groups if group != "memory"))
         if "memory" in groups:
-            for name in names:
-                self._run_memory(name)
+            self.run_memory(specs)
+
+    def run_rows(self, servers: Sequence[Server], groups: tuple[str, ...]) -> None:
+        """Measure the rows of some groups on servers that run.
+
+        Args:
+            servers: the servers.
+            groups: which of the plan's GROUPS, without memory.
+
+        Raises:
+            ChildError: the generator ended.
+        """
+        plans = [plan_rows(groups, self.pace, self.lab.targets, server.spec.is_slow) for server in servers]
+        for rows in zip(*plans, strict=True):
+            self.take_turns(list(zip(servers, rows, strict=True)))
+
+    def run_memory(self, specs: Sequence[Spec], rounds: int = 1) -> None:
+        """Measure the memory of servers, each freshly started.
+
+        Args:
+            specs: the servers.
+            rounds: how often.
+
+        Raises:
+            ChildError: the generator ended.
+        """
+        rows = [plan_memory(self.lab.targets, spec.kinds) for spec in specs]
+        lines = [new_lines(spec, row) for spec, row in zip(specs, rows, strict=True)]
+        for _ in range(rounds):
+            for spec, row, own in zip(specs, rows, lines, strict=True):
+                with self.running([spec]) as servers:
+                    for server in servers:
+                        self._measure(self.lab.measure, server, row, own)
+        self._keep([line for own in lines for line in own if line.figures or line.failure])
 
     def run_floor(self) -> None:
         """Measure the kernel alone.
@@ -100,86 +107,66 @@ class Bench:
         Raises:
             ChildError: the forwarder or the generator ended.
         """
-        command = [sys.executable, "-m", "interop.bench.floor", str(self._udp_target)]
-        with Child("floor", command, self._cores.proxy, self._folder) as forwarder:
-            address = ("127.0.0.1", int(forwarder.read_line(_SOON)))
-            for row in plan_floor(self._pace):
-                line = Line("floor", row.key, row.unit)
-                self.lines.append(line)
-                for _ in range(self._pace.rounds):
-                    self._measure(address, forwarder, row, line)
-                self._tell([line])
-
-    def _plan(self, name: str, groups: tuple[str, ...]) -> list[Row]:
-        """List the rows of one server."""
-        return plan_rows(groups, self._pace, self._udp_target, self._tcp_target, name == _SLOW)
-
-    def _start(self, stack: ExitStack, name: str) -> Server | None:
-        """Start a server and wait for its first handshake; keep the reason when it fails."""
-        if any(failure.startswith(f"{name} ") for failure in self.failures):
-            return None
-        try:
-            server = start_server(name, self._cores.proxy, self._certificate, self._key, self._folder, self._settings)
-            stack.enter_context(server.child)
-            if self._is_ready(server):
-                return server
-            reason = server.child.describe("completes no handshake" if server.child.is_running else "has ended")
-        except (ChildError, ImportError) as error:
-            reason = str(error)
-        self.failures.append(f"{name} did not start: {reason}")
-        print(self.failures[-1], file=sys.stderr, flush=True)
-        return None
-
-    def _is_ready(self, server: Server) -> bool:
-        """Wait for a server's first handshake, as long as it runs."""
-        deadline = time.monotonic() + _START_SECONDS
-        while server.child.is_running and time.monotonic() < deadline:
-            if "error" not in self._order(server.address, {"load": "probe", "seconds": 1.0}):
-                return True
-        return False
-
-    def _run_memory(self, name: str) -> None:
-        """Measure one server's memory, freshly started."""
-        (row,) = self._plan(name, ("memory",))
+        command = [sys.executable, "-m", "interop.bench.floor", str(self.lab.targets.udp)]
         with ExitStack() as stack:
-            server = self._start(stack, name)
-            if server is None:
-                return
-            answer = self._order(server.address, {**row.order, "pids": [server.child.pid]})
-        lines = [Line(name, f"memory/{key}", row.unit) for key in _MEMORY_LINES]
-        for line, key in zip(lines, _MEMORY_LINES, strict=True):
-            if "error" in answer:
-                line.failure = answer["error"]
-            else:
-                line.figures.append(answer[key] / 1024)
+            forwarder = self.lab.start_child(stack, FLOOR, command)
+            for row in plan_floor(self.pace):
+                self.take_turns([(forwarder, row)])
+
+    def take_turns(self, pairs: Sequence[tuple[Server, Row]], measuring: Measuring | None = None) -> list[Line]:
+        """Measure one row on each server that has its kind of tunnels, in every round.
+
+        Args:
+            pairs: the servers, each with its form of the row.
+            measuring: how to measure; by the generator's answer alone when None.
+
+        Returns:
+            The new lines; they are kept as well.
+
+        Raises:
+            ChildError: the generator ended.
+        """
+        able = [(server, row) for server, row in pairs if not row.kind or row.kind in server.spec.kinds]
+        lines = [new_lines(server.spec, row) for server, row in able]
+        for _ in range(self.pace.rounds):
+            for (server, row), own in zip(able, lines, strict=True):
+                self._measure(measuring or self.lab.measure, server, row, own)
+        return self._keep([line for own in lines for line in own])
+
+    @contextmanager
+    def running(self, specs: Sequence[Spec]) -> Iterator[list[Server]]:
+        """Start servers, and end them at last.
+
+        Args:
+            specs: the servers.
+
+        Yields:
+            Those that started. Why another did not is kept, and it is not tried again.
+        """
+        with ExitStack() as stack:
+            servers = []
+            for spec in specs:
+                if spec.name in self.failures:
+                    continue
+                try:
+                    servers.append(self.lab.start(stack, spec))
+                except (ChildError, ImportError) as error:
+                    self.failures[spec.name] = str(error)
+                    print(f"{spec.name} did not start: {error}", file=sys.stderr, flush=True)
+            yield servers
+
+    def _measure(self, measuring: Measuring, server: Server, row: Row, lines: Sequence[Line]) -> None:
+        """Measure one row once, and add what came of it to its lines."""
+        if any(line.failure for line in lines):
+            return
+        answer = measuring(server, row)
+        for line, measure in zip(lines, row.measures, strict=True):
+            line.add(answer, measure.read)
+
+    def _keep(self, lines: list[Line]) -> list[Line]:
+        """Keep lines, and show that the run goes on."""
         self.lines += lines
-        self._tell(lines)
-
-    def _measure(self, address: Address, server: Child, row: Row, line: Line) -> None:
-        """Measure one row once, and add what came of it to its line."""
-        if line.failure:
-            return
-        pids = [server.pid, self._udp.pid, self._tcp.pid]
-        answer = self._order(address, {**row.order, "pids": pids})
-        if "error" in answer:
-            line.failure = answer["error"] if server.is_running else "the server has ended"
-            return
-        if not answer["work"]:
-            line.failure = "nothing arrived"
-            return
-        line.figures.append(row.figure(answer["work"], answer["proxy_cpu"]))
-        line.delivered.append(min(1.0, answer["work"] / answer["offered"]) if answer["offered"] else 0.0)
-        line.proxy_busy.append(answer["proxy_cpu"] / answer["seconds"])
-        line.load_busy.append(answer["load_cpu"] / answer["seconds"])
-
-    def _order(self, address: Address, order: dict[str, Any]) -> dict[str, Any]:
-        """Give the generator an order and wait for its answer."""
-        self._generator.write_line(json.dumps({**order, "server": list(address)}))
-        answer: dict[str, Any] = json.loads(self._generator.read_line(_LONGEST_ORDER))
-        return answer
-
-    def _tell(self, lines: Sequence[Line]) -> None:
-        """Show that the run goes on."""
         for line in lines:
-            figure = "-" if line.figure is None else f"{line.figure:.2f} {line.unit}"
+            figure = f"- {line.failure}" if line.figure is None else f"{line.figure:.2f} {line.unit}"
             print(f"{line.server}  {line.key}  {figure}", file=sys.stderr, flush=True)
+        return lines

@@ -57,7 +57,7 @@ def run_handshakes(server: Address, pids: list[int], parallel: int, warmup: floa
 
 
 def run_memory(
-    server: Address, pids: list[int], connections: int, udp_target: int, tcp_target: int, tunnels: int
+    server: Address, pids: list[int], connections: int, udp_target: int | None, tcp_target: int | None, tunnels: int
 ) -> dict[str, float]:
     """Open idle connections, then idle tunnels on ten of them, and read the server's memory in between.
 
@@ -65,12 +65,12 @@ def run_memory(
         server: the address of a server that has just been started.
         pids: the server's process, then those of the origins.
         connections: how many, at least 20.
-        udp_target: the UDP origin's port.
-        tcp_target: the TCP origin's port.
+        udp_target: the UDP origin's port, or None for a server without UDP tunnels.
+        tcp_target: the TCP origin's port, or None for a server without TCP tunnels.
         tunnels: how many of each kind, a multiple of ten.
 
     Returns:
-        Bytes for each `connection`, `udp_tunnel` and `tcp_tunnel`, and `base` before any.
+        Bytes for each `connection`, `udp_tunnel` and `tcp_tunnel`, as far as asked for, and `base` before any.
 
     Raises:
         NoAnswerError: the server did not answer.
@@ -83,25 +83,26 @@ def run_memory(
             pool.step()
         return read_usage(pids[0]).rss_bytes
 
+    heads: list[tuple[str, bytes]] = []
+    if udp_target is not None:
+        heads.append(("udp_tunnel", encode_connect_udp(udp_target, server)))
+    if tcp_target is not None:
+        heads.append(("tcp_tunnel", encode_connect_tcp(tcp_target)))
     try:
         pool.connect_many(server, 4)
-        base = settled()
+        found: dict[str, float] = {"base": settled()}
         clients = pool.connect_many(server, connections)
-        connected = settled()
-        for client in clients[:_TENTH]:
-            pool.open_tunnels(client, encode_connect_udp(udp_target), tunnels // _TENTH)
-        udp = settled()
-        for client in clients[_TENTH : 2 * _TENTH]:
-            pool.open_tunnels(client, encode_connect_tcp(tcp_target), tunnels // _TENTH)
-        tcp = settled()
+        before = settled()
+        found["connection"] = (before - found["base"]) / connections
+        for key, head in heads:
+            own, clients = clients[:_TENTH], clients[_TENTH:]
+            for client in own:
+                pool.open_tunnels(client, head, tunnels // _TENTH)
+            after = settled()
+            found[key], before = (after - before) / tunnels, after
     finally:
         pool.close()
-    return {
-        "base": base,
-        "connection": (connected - base) / connections,
-        "udp_tunnel": (udp - connected) / tunnels,
-        "tcp_tunnel": (tcp - udp) / tunnels,
-    }
+    return found
 
 
 def run_probe(server: Address, seconds: float) -> dict[str, float]:

@@ -100,7 +100,7 @@ def run_datagrams(
     pool = Pool()
     try:
         (client,) = pool.connect_many(server, 1)
-        streams = pool.open_tunnels(client, encode_connect_udp(target), tunnels)
+        streams = pool.open_tunnels(client, encode_connect_udp(target, server), tunnels)
         loop = _EchoLoop(client, streams, size, window)
         loop.run(pool, warmup)
         sent, echoed = loop.sent_total, loop.echoed_total

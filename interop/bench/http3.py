@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pylsqpack
 
+from interop.bench.batches import Address
 from masque.varint import encode_varint, parse_varint
 
 __all__ = ["ResponseStream", "encode_connect_tcp", "encode_connect_udp", "encode_data_header", "encode_preface"]
@@ -44,11 +45,12 @@ def encode_connect_tcp(port: int) -> bytes:
     return _encode_head([(b":method", b"CONNECT"), (b":authority", b"127.0.0.1:%d" % port)])
 
 
-def encode_connect_udp(port: int) -> bytes:
+def encode_connect_udp(port: int, server: Address) -> bytes:
     """Encode a CONNECT-UDP request to a port on loopback (RFC 9298 §3.4).
 
     Args:
         port: the target's UDP port.
+        server: the proxy's address; its template is the default one at this authority.
 
     Returns:
         A HEADERS frame.
@@ -58,7 +60,7 @@ def encode_connect_udp(port: int) -> bytes:
             (b":method", b"CONNECT"),
             (b":protocol", b"connect-udp"),
             (b":scheme", b"https"),
-            (b":authority", b"localhost"),
+            (b":authority", b"%s:%d" % (server[0].encode(), server[1])),
             (b":path", b"/.well-known/masque/udp/127.0.0.1/%d/" % port),
             (b"capsule-protocol", b"?1"),
         ]

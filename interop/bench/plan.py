@@ -1,14 +1,36 @@
-"""What is measured: the rows of the report, and the order that each gives to the generator."""
+"""What is measured: the rows of the report, and the order that the generator gets for each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["FULL", "GROUPS", "QUICK", "Pace", "Row", "plan_floor", "plan_rows"]
+__all__ = [
+    "FULL",
+    "GROUPS",
+    "MEGABYTE",
+    "QUICK",
+    "Answer",
+    "Measure",
+    "Pace",
+    "Row",
+    "Targets",
+    "cost",
+    "plan_floor",
+    "plan_memory",
+    "plan_rows",
+    "rate",
+]
+
+Answer = dict[str, Any]
+"What the generator answers to an order."
 
 GROUPS = ("datagrams", "streams", "handshakes", "memory", "floor")
 "The kinds of rows."
+
+MEGABYTE = 1_000_000
+"Bytes."
 
 _SIZES = (64, 400, 1100)
 _WINDOWS = {1: 96, 16: 12, 60: 4}
@@ -16,7 +38,6 @@ _WINDOWS = {1: 96, 16: 12, 60: 4}
 _FLOOR_WINDOW = 200
 _FLOORS = ((64, 50), (400, 50), (1100, 50), (1100, 4))
 "Payload size and batch of each floor row: what one busy flow offers, and what sixty flows leave."
-_MEGABYTE = 1_000_000
 _SLOW_SHARE = 10
 "The aioquic engine is about ten times slower, so it carries a tenth of the bytes."
 _WARMUP_SHARE = 10
@@ -41,82 +62,154 @@ class Pace:
     "Bytes of a stream row."
 
 
-FULL = Pace(rounds=3, warmup=0.5, seconds=2.0, volume=400 * _MEGABYTE)
+FULL = Pace(rounds=3, warmup=0.5, seconds=2.0, volume=400 * MEGABYTE)
 "The pace of figures that are quoted."
-QUICK = Pace(rounds=1, warmup=0.2, seconds=0.6, volume=150 * _MEGABYTE)
+QUICK = Pace(rounds=1, warmup=0.2, seconds=0.6, volume=150 * MEGABYTE)
 "The pace of a look while developing."
 
 
 @dataclass(frozen=True, slots=True)
+class Targets:
+    """Where the tunnels go."""
+
+    udp: int
+    "The UDP origin's port."
+    tcp: int
+    "The TCP origin's port."
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One line of the report that a row gives."""
+
+    unit: str
+    "What the figure counts, printed behind it."
+    read: Callable[[Answer], float]
+    "Takes the figure out of an answer in which some work was done."
+    suffix: str = ""
+    "What the line's key has behind the row's."
+
+
+def cost(unit: str, scale: float) -> tuple[Measure, ...]:
+    """Measure the server's CPU time for a unit of work.
+
+    Args:
+        unit: what the figure counts.
+        scale: turns CPU seconds for a unit of work into the figure.
+
+    Returns:
+        The one measure of a row.
+    """
+    return (Measure(unit, lambda answer: float(scale * answer["proxy_cpu"] / answer["work"])),)
+
+
+def rate(unit: str) -> tuple[Measure, ...]:
+    """Measure the work done in a CPU second of the server.
+
+    Args:
+        unit: what the figure counts.
+
+    Returns:
+        The one measure of a row.
+    """
+    return (Measure(unit, lambda answer: float(answer["work"] / answer["proxy_cpu"])),)
+
+
+def _memory(key: str) -> Measure:
+    """Measure one kind of memory in KiB."""
+    return Measure("KiB", lambda answer: float(answer[key] / 1024), f"/{key}")
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the report."""
+    """What is measured by one order. It gives a line of the report for each of its measures."""
 
     key: str
     "Its name in JSON and for gates."
     group: str
     "One of GROUPS."
-    unit: str
-    "What the figure counts, printed behind it."
-    scale: float
-    "Turns CPU seconds for a unit of work into the figure; 0 for the inverse, work for a CPU second."
-    order: dict[str, Any]
+    measures: tuple[Measure, ...]
+    "What is read from the answer."
+    order: dict[str, Any] = field(default_factory=dict)
     "The order to the generator, without the server."
-
-    def figure(self, work: float, proxy_cpu: float) -> float:
-        """Turn a measurement into the figure of the report.
-
-        Args:
-            work: units of work done, at least one.
-            proxy_cpu: CPU seconds that the server took.
-
-        Returns:
-            The figure.
-
-        Raises:
-            ZeroDivisionError: nothing was done, or nothing was spent.
-        """
-        return work / proxy_cpu if self.scale == 0 else self.scale * proxy_cpu / work
+    kind: str = ""
+    "`udp` or `tcp`: which tunnels the server must have; empty when it needs none, or both."
 
 
-def plan_rows(groups: tuple[str, ...], pace: Pace, udp_target: int, tcp_target: int, is_slow: bool) -> list[Row]:
-    """List the rows that are measured on one server. The memory row makes three lines of the report.
+def plan_rows(groups: tuple[str, ...], pace: Pace, targets: Targets, is_slow: bool = False) -> list[Row]:
+    """List the rows that are measured on one server.
 
     Args:
         groups: which of GROUPS; the floor is not a server's.
         pace: how long.
-        udp_target: the UDP origin's port.
-        tcp_target: the TCP origin's port.
+        targets: the origins.
         is_slow: the server is so slow that its stream rows carry less.
 
     Returns:
         The rows; the same keys for every server.
     """
     rows: list[Row] = []
-    timing = {"warmup": pace.warmup, "seconds": pace.seconds}
     if "datagrams" in groups:
-        for size in _SIZES:
-            for tunnels, window in _WINDOWS.items():
-                order = {"load": "datagrams", "target": udp_target, "size": size, "tunnels": tunnels}
-                key = f"datagrams/{size}/{tunnels}"
-                rows.append(Row(key, "datagrams", "us/datagram", 1e6, {**order, "window": window, **timing}))
-        lone = {"load": "datagrams", "target": udp_target, "size": _SIZES[-1], "tunnels": 1, "window": 1}
-        key = f"datagrams/{_SIZES[-1]}/1/lone"
-        rows.append(Row(key, "datagrams", "us/datagram", 1e6, {**lone, **timing}))
+        rows += _plan_datagrams(pace, targets.udp)
     if "streams" in groups:
-        volume = pace.volume // _SLOW_SHARE if is_slow else pace.volume
-        for direction in ("down", "up"):
-            for streams in (1, 8):
-                order = {"load": "streams", "target": tcp_target, "direction": direction, "streams": streams}
-                order["warmup"] = volume // _WARMUP_SHARE
-                key = f"streams/{direction}/{streams}"
-                rows.append(Row(key, "streams", "s/GB", 1e9, {**order, "size": volume, "seconds": _LONGEST}))
+        rows += _plan_streams(pace, targets.tcp, is_slow)
     if "handshakes" in groups:
-        order = {"load": "handshakes", "parallel": _PARALLEL, **timing}
-        rows.append(Row("handshakes", "handshakes", "per CPU s", 0, order))
+        order = {"load": "handshakes", "parallel": _PARALLEL, "warmup": pace.warmup, "seconds": pace.seconds}
+        rows.append(Row("handshakes", "handshakes", rate("per CPU s"), order))
     if "memory" in groups:
-        order = {"load": "memory", "udp_target": udp_target, "tcp_target": tcp_target}
-        rows.append(Row("memory", "memory", "KiB", 0, {**order, "connections": _CONNECTIONS, "tunnels": _TUNNELS}))
+        rows.append(plan_memory(targets))
     return rows
+
+
+def plan_memory(targets: Targets, kinds: Collection[str] = ("udp", "tcp")) -> Row:
+    """Describe the row of what is idle.
+
+    Args:
+        targets: the origins.
+        kinds: the tunnels that the server has: `udp`, `tcp`.
+
+    Returns:
+        The row; only a server that has been freshly started should be asked.
+    """
+    ports = {"udp": targets.udp, "tcp": targets.tcp}
+    order: dict[str, Any] = {"load": "memory", "connections": _CONNECTIONS, "tunnels": _TUNNELS}
+    order |= {f"{kind}_target": port if kind in kinds else None for kind, port in ports.items()}
+    measures = (_memory("connection"), *(_memory(f"{kind}_tunnel") for kind in ports if kind in kinds))
+    return Row("memory", "memory", measures, order)
+
+
+def _plan_datagrams(pace: Pace, target: int) -> list[Row]:
+    """List the rows of echoed datagrams: every size in every number of tunnels, and one alone."""
+    cases = [(f"{size}/{tunnels}", size, tunnels, window) for size in _SIZES for tunnels, window in _WINDOWS.items()]
+    cases.append((f"{_SIZES[-1]}/1/lone", _SIZES[-1], 1, 1))
+    order = {"load": "datagrams", "target": target, "warmup": pace.warmup, "seconds": pace.seconds}
+    return [
+        Row(
+            f"datagrams/{name}",
+            "datagrams",
+            cost("us/datagram", 1e6),
+            {**order, "size": size, "tunnels": tunnels, "window": window},
+            "udp",
+        )
+        for name, size, tunnels, window in cases
+    ]
+
+
+def _plan_streams(pace: Pace, target: int, is_slow: bool) -> list[Row]:
+    """List the rows of bytes through TCP tunnels."""
+    volume = pace.volume // _SLOW_SHARE if is_slow else pace.volume
+    order = {"load": "streams", "target": target, "size": volume, "warmup": volume // _WARMUP_SHARE}
+    return [
+        Row(
+            f"streams/{direction}/{streams}",
+            "streams",
+            cost("s/GB", 1e9),
+            {**order, "direction": direction, "streams": streams, "seconds": _LONGEST},
+            "tcp",
+        )
+        for direction in ("down", "up")
+        for streams in (1, 8)
+    ]
 
 
 def plan_floor(pace: Pace) -> list[Row]:
@@ -130,6 +223,8 @@ def plan_floor(pace: Pace) -> list[Row]:
     """
     order = {"load": "floor", "window": _FLOOR_WINDOW, "warmup": pace.warmup, "seconds": pace.seconds}
     return [
-        Row(f"floor/{size}/{batch}", "floor", "us/datagram", 1e6, {**order, "size": size, "batch": batch})
+        Row(
+            f"floor/{size}/{batch}", "floor", cost("us/datagram", 1e6), {**order, "size": size, "batch": batch}, "udp"
+        )
         for size, batch in _FLOORS
     ]

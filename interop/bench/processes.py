@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Child", "ChildError"]
+__all__ = ["CHECKOUT", "Child", "ChildError"]
+
+CHECKOUT = Path(__file__).parents[2]
+"The checkout, where `python -m` finds every package."
 
 _STOP_SECONDS = 5.0
 _LOG_TAIL = 2000
-_ROOT = Path(__file__).parents[2]
-"The checkout, where `python -m` finds every package."
 
 
 class ChildError(Exception):
@@ -29,7 +30,13 @@ class Child:
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], core: int | None, folder: Path, is_silent: bool = False
+        self,
+        name: str,
+        command: Sequence[str],
+        core: int | None,
+        folder: Path,
+        is_silent: bool = False,
+        home: Path = CHECKOUT,
     ) -> None:
         """Start the process.
 
@@ -39,6 +46,7 @@ class Child:
             core: the only core it may use, or None for all.
             folder: where its standard error is kept.
             is_silent: nobody reads what it prints; its standard output is kept with its standard error.
+            home: where it runs.
 
         Raises:
             ChildError: the program cannot be started.
@@ -58,7 +66,7 @@ class Child:
                     stdout=log if is_silent else subprocess.PIPE,
                     stderr=log,
                     bufsize=0,
-                    cwd=_ROOT,
+                    cwd=home,
                 )
         except OSError as error:
             raise ChildError(f"{name} cannot be started: {error}") from error

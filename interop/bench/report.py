@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-__all__ = ["GATES", "Gate", "Line", "Verdict", "encode_report", "judge_gates", "render_gates", "render_table"]
+from interop.bench.plan import Answer
+
+__all__ = [
+    "GATES",
+    "YARDSTICK",
+    "Gate",
+    "Line",
+    "Verdict",
+    "encode_report",
+    "judge_gates",
+    "render_gates",
+    "render_table",
+    "write_number",
+]
 
 YARDSTICK = "envoy"
 "The server that the others are compared with."
 
 _DELIVERED = 0.95
 _BUSY = 0.5
+_LATE = 0.01
 
 
 @dataclass(slots=True)
@@ -34,8 +48,32 @@ class Line:
     "The share of its core that the server used, for each round."
     load_busy: list[float] = field(default_factory=list)
     "The share of their core that generator and origins used, for each round."
+    late: list[float] = field(default_factory=list)
+    "The share of sends that left late, for each round of a load that keeps a schedule."
     failure: str = ""
     "Why a round gave no figure."
+
+    def add(self, answer: Answer, read: Callable[[Answer], float]) -> None:
+        """Add a round.
+
+        Args:
+            answer: what the generator said.
+            read: takes the figure out of it.
+        """
+        if "error" in answer:
+            self.failure = answer["error"]
+            return
+        if answer.get("work") == 0:
+            self.failure = "nothing arrived"
+            return
+        figure = read(answer)
+        self.figures.append(figure)
+        if "work" in answer:
+            self.delivered.append(min(1.0, answer["work"] / answer["offered"]) if answer["offered"] else 0.0)
+            self.proxy_busy.append(answer["proxy_cpu"] / answer["seconds"])
+            self.load_busy.append(answer["load_cpu"] / answer["seconds"])
+        if "late" in answer:
+            self.late.append(answer["late"])
 
     @property
     def figure(self) -> float | None:
@@ -43,11 +81,23 @@ class Line:
         return median(self.figures) if self.figures else None
 
     @property
+    def is_lossy(self) -> bool:
+        """Too little of what was asked for was done."""
+        return self.share_lost > 1 - _DELIVERED
+
+    @property
+    def share_lost(self) -> float:
+        """The share of what was asked for that was not done; the median of the rounds."""
+        return 1 - median(self.delivered) if self.delivered else 0.0
+
+    @property
     def notes(self) -> list[str]:
         """What to know before believing the figure."""
         notes = [self.failure] if self.failure else []
-        if self.delivered and median(self.delivered) < _DELIVERED:
+        if self.is_lossy:
             notes.append(f"LOSS: only {median(self.delivered):.0%} delivered")
+        if self.late and median(self.late) > _LATE:
+            notes.append(f"LATE: the generator sent {median(self.late):.0%} over 1 ms late")
         if self.proxy_busy and median(self.proxy_busy) < _BUSY:
             notes.append("core under 50 % busy")
         return notes
@@ -164,8 +214,10 @@ def render_table(lines: Sequence[Line], server: str) -> str:
         cells.append(
             (
                 line.key,
-                "-" if figure is None else _number(figure),
-                f"{_number(min(line.figures))}..{_number(max(line.figures))}" if len(line.figures) > 1 else "",
+                "-" if figure is None else write_number(figure),
+                f"{write_number(min(line.figures))}..{write_number(max(line.figures))}"
+                if len(line.figures) > 1
+                else "",
                 line.unit,
                 "-" if ratio is None else f"{ratio:.2f}",
                 _share(line.delivered),
@@ -179,8 +231,15 @@ def render_table(lines: Sequence[Line], server: str) -> str:
     return "\n".join([server, *(f"  {row}".rstrip() for row in rows)])
 
 
-def _number(value: float) -> str:
-    """Write a figure with three digits or so."""
+def write_number(value: float) -> str:
+    """Write a figure with three digits or so.
+
+    Args:
+        value: the figure.
+
+    Returns:
+        Its text.
+    """
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 

@@ -175,12 +175,13 @@ def test_a_response_is_read_from_any_cut(step: int) -> None:
 
 def test_the_generator_says_it_takes_datagrams_and_whom_it_wants() -> None:
     assert encode_preface() == b"\x00\x04\x02\x33\x01"
-    head = encode_connect_udp(9)
+    head = encode_connect_udp(9, ("127.0.0.1", 4433))
     length = parse_varint(head, 1)
     assert length is not None
     assert length[0] == len(head) - length[1]
     fields = dict(pylsqpack.Decoder(0, 0).feed_header(0, head[length[1] :])[1])
     assert fields[b":protocol"] == b"connect-udp"
+    assert fields[b":authority"] == b"127.0.0.1:4433"
     assert fields[b":path"] == b"/.well-known/masque/udp/127.0.0.1/9/"
 
 

@@ -1,0 +1,96 @@
+"""The tables of the page: which rows are in each, and what a reader must know of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["SECTIONS", "YARDSTICKS", "Section"]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One table of the page."""
+
+    title: str
+    "Its heading."
+    groups: tuple[str, ...]
+    "Whose rows it has."
+    text: str
+    "What the figures count, and which way is better."
+    chart: str = ""
+    "The name of its plot; empty when there is none."
+    has_ratio: bool = True
+    "Its figures can be divided by Envoy's."
+
+
+SECTIONS = (
+    Section(
+        "CPU for a relayed datagram",
+        ("datagrams",),
+        "Microseconds of the server's CPU for one datagram, either way; an echo is two. Closed loop: 96 "
+        "datagrams under way in one tunnel, 12 in each of 16, 4 in each of 60, all on one connection. Less is "
+        "better.",
+        "datagrams",
+    ),
+    Section(
+        "CPU for bytes in TCP tunnels",
+        ("streams",),
+        "CPU seconds of the server for 10^9 bytes, on one connection. Less is better.",
+        "streams",
+    ),
+    Section(
+        "Handshakes and new tunnels",
+        ("handshakes", "tunnels"),
+        "How many in one CPU second of the server. A tunnel is asked for, answered with 200, and closed. More is "
+        "better.",
+        "connections",
+    ),
+    Section(
+        "Added latency",
+        ("latency",),
+        "Microseconds that an echo of 1100 bytes takes longer through the server than straight to the origin, at "
+        "the same rate, over 16 tunnels. Open loop: echoes leave by the clock, and a late one is measured from "
+        "when it was due. The rates are shares of what relay (qh3) could carry, and the same for all. Less is "
+        "better. Below zero means: within what the measurement itself varies by.",
+        "latency",
+        has_ratio=False,
+    ),
+    Section(
+        "Memory for what is idle",
+        ("memory",),
+        "KiB of resident memory for each of 200 connections, and for each of 500 tunnels on ten of them. Less is "
+        "better.",
+        "memory",
+    ),
+    Section(
+        "Fairness",
+        ("fairness",),
+        "How evenly tunnels that all want as much as they can get are served: Jain's index, and the least served "
+        "divided by the most served. 1 is even.",
+        has_ratio=False,
+    ),
+    Section(
+        "Throughput with loss and delay",
+        ("loss",),
+        "10^6 bits a second that arrive. Downloads show the server's congestion control, uploads the generator's "
+        "with the server's windows and acknowledgements. More is better.",
+        "loss",
+    ),
+)
+"What is measured on servers."
+YARDSTICKS = (
+    Section(
+        "The kernel's floor",
+        ("floor",),
+        "Microseconds for a datagram through a forwarder with GRO and GSO and no QUIC.",
+        has_ratio=False,
+    ),
+    Section(
+        "The generator's ceiling",
+        ("ceiling",),
+        "Datagrams a second, both ways counted, between the generator and its own mirror, which has a core for "
+        "itself and no target behind it.",
+        has_ratio=False,
+    ),
+)
+"What the figures stand beside."

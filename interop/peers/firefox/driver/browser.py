@@ -1,0 +1,243 @@
+"""A headless Firefox with a profile of its own, under remote control by Marionette.
+
+Everything that it writes is in one temporary folder: profile, home, qlogs. Authorities are trusted in that profile
+alone. The functions block; one thread at a time may call them, and any thread `stop`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+from marionette_driver.addons import Addons  # type: ignore[import-not-found]
+from marionette_driver.errors import MarionetteException  # type: ignore[import-not-found]
+from marionette_driver.marionette import Marionette  # type: ignore[import-not-found]
+
+from .preferences import QLOG, write_preferences
+
+__all__ = ["Firefox", "FirefoxError"]
+
+_EXTENSION = Path(__file__).parent.parent / "extension"
+_EXTENSION_ID = "interop@masque.test"
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
+_ANSWER_SECONDS = 30.0
+_QUIT_SECONDS = 2.5
+_DIE_SECONDS = 2.0
+_POLL_SECONDS = 0.02
+
+_TRUST = """
+    const database = Cc["@mozilla.org/security/x509certdb;1"].getService(Ci.nsIX509CertDB);
+    database.addCertFromBase64(arguments[0], "C,,");
+"""
+_QUIT = """
+    const { setTimeout } = ChromeUtils.importESModule("resource://gre/modules/Timer.sys.mjs");
+    setTimeout(() => Services.startup.quit(Ci.nsIAppStartup.eForceQuit), 0);
+"""
+_IS_READY = "return typeof browser.extension.getBackgroundPage()?.begin === 'function'"
+_CALL = "return browser.extension.getBackgroundPage()[arguments[0]](...arguments[1])"
+
+
+class FirefoxError(Exception):
+    """Firefox did not start, or did not do what it was told."""
+
+
+class Firefox:
+    """One process: made, it starts; `attach` waits until it can be used; `stop` ends it and removes its folder."""
+
+    def __init__(self) -> None:
+        """Start the process.
+
+        Raises:
+            FirefoxError: it cannot be started.
+        """
+        self._folder = Path(tempfile.mkdtemp(prefix="masque-firefox-"))
+        self._profile = self._folder / "profile"
+        self._scratch = self._folder / "tmp"
+        self._page = uuid.uuid4()
+        self._marionette: Marionette = None
+        self._trusted: set[str] = set()
+        self._qlogs = ""
+        self._family: set[psutil.Process] = set()
+        self.version = ""
+        "Known once attached."
+        try:
+            self._profile.mkdir()
+            self._scratch.mkdir()
+            # Firefox makes the folder of its qlogs at its start or never.
+            known = json.dumps({_EXTENSION_ID: str(self._page)})
+            write_preferences(self._profile, {"extensions.webextensions.uuids": known, QLOG: True})
+            command = ["firefox-esr", "--headless", "--no-remote", "--marionette", "--remote-allow-system-access"]
+            self._process = subprocess.Popen(
+                [*command, "--profile", str(self._profile)],
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr,
+                stderr=sys.stderr,
+                env=self._environ(),
+            )
+        except OSError as error:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise FirefoxError(f"firefox-esr cannot be started: {error}") from error
+
+    def _environ(self) -> dict[str, str]:
+        """The process's environment: nothing of the user's, and no way off this machine's own networks."""
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": "C.UTF-8",
+            "HOME": str(self._folder),
+            "TMPDIR": str(self._scratch),
+            "DBUS_SESSION_BUS_ADDRESS": "disabled:",
+            "MOZ_CRASHREPORTER_DISABLE": "1",
+            "MOZ_DISABLE_NONLOCAL_CONNECTIONS": "1",
+        }
+
+    def attach(self, timeout: float) -> None:
+        """Wait for Firefox, take control of it, and install the extension.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            FirefoxError: it ended, or is not ready in time.
+        """
+        deadline = time.monotonic() + timeout
+        port_file = self._profile / "MarionetteActivePort"
+        self._wait_for(lambda: port_file.is_file() and port_file.read_text().isdecimal(), deadline)
+        try:
+            port = int(port_file.read_text())
+            self._marionette = Marionette(host="127.0.0.1", port=port, socket_timeout=_ANSWER_SECONDS)
+            self.version = self._marionette.start_session()["browserVersion"]
+            Addons(self._marionette).install(str(self._pack_extension()), temp=True)
+            self._marionette.navigate(f"moz-extension://{self._page}/control.html")
+            self._wait_for(lambda: bool(self._marionette.execute_script(_IS_READY, sandbox=None)), deadline)
+        except (MarionetteException, OSError) as error:
+            raise FirefoxError(f"Firefox cannot be controlled: {error}") from error
+
+    def _wait_for(self, is_done: Any, deadline: float) -> None:
+        while not is_done():
+            if self._process.poll() is not None:
+                raise FirefoxError(f"Firefox ended with {self._process.returncode}")
+            if time.monotonic() > deadline:
+                raise FirefoxError("timeout: Firefox is not ready")
+            time.sleep(_POLL_SECONDS)
+
+    def _pack_extension(self) -> Path:
+        packed = self._folder / "extension.xpi"
+        with zipfile.ZipFile(packed, "w") as archive:
+            for file in _EXTENSION.iterdir():
+                archive.write(file, file.name)
+        return packed
+
+    def trust(self, file: str) -> None:
+        """Trust the authorities in a PEM file for servers, in this profile.
+
+        Args:
+            file: the file's path.
+
+        Raises:
+            FirefoxError: the file cannot be read, has no certificate, or Firefox does not take it.
+        """
+        try:
+            certificates = ["".join(body.split()) for body in _PEM.findall(Path(file).read_text(encoding="ascii"))]
+        except (OSError, ValueError) as error:
+            raise FirefoxError(f"{file} cannot be read: {error}") from error
+        if not certificates:
+            raise FirefoxError(f"{file} has no certificate")
+        for certificate in certificates:
+            if certificate not in self._trusted:
+                self._in_chrome(_TRUST, certificate)
+                self._trusted.add(certificate)
+
+    def set_preference(self, name: str, value: bool | int | str) -> None:
+        """Set a preference, from now on.
+
+        Args:
+            name: its name.
+            value: its value.
+
+        Raises:
+            FirefoxError: Firefox did not answer.
+        """
+        try:
+            self._marionette.set_pref(name, value)
+        except (MarionetteException, OSError) as error:
+            raise FirefoxError(f"{name} cannot be set: {error}") from error
+
+    def call(self, function: str, *arguments: object) -> Any:
+        """Call a function of the extension.
+
+        Args:
+            function: a function in extension/background.js.
+            arguments: its arguments, anything that JSON has.
+
+        Returns:
+            Its result.
+
+        Raises:
+            FirefoxError: it threw, or Firefox is gone.
+        """
+        try:
+            return self._marionette.execute_script(_CALL, [function, list(arguments)], sandbox=None)
+        except (MarionetteException, OSError) as error:
+            raise FirefoxError(f"the extension cannot be asked: {error}") from error
+
+    def keep_qlogs(self, folder: str) -> None:
+        """Write qlogs from now on; `stop` moves them.
+
+        Args:
+            folder: where they go.
+
+        Raises:
+            FirefoxError: Firefox did not answer.
+        """
+        self._qlogs = folder
+        self.set_preference(QLOG, True)
+
+    def _in_chrome(self, script: str, *arguments: str) -> None:
+        try:
+            with self._marionette.using_context("chrome"):
+                self._marionette.execute_script(script, list(arguments))
+        except (MarionetteException, OSError) as error:
+            raise FirefoxError(f"Firefox refused: {error}") from error
+
+    def quit(self) -> None:
+        """Let Firefox close its connections and end by itself; `stop` follows in any case."""
+        self._remember_family()
+        try:
+            self._in_chrome(_QUIT)
+            self._process.wait(_QUIT_SECONDS)
+        except (FirefoxError, subprocess.TimeoutExpired):
+            pass
+
+    def stop(self) -> None:
+        """End the process and all that it started, and remove its folder. May be called at any time."""
+        self._remember_family()
+        for process in self._family:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                pass
+        self._process.wait()
+        psutil.wait_procs(self._family, timeout=_DIE_SECONDS)
+        if self._qlogs:
+            for file in self._scratch.glob("qlog_*/*"):
+                shutil.move(file, self._qlogs)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _remember_family(self) -> None:
+        """Note the process and its descendants while they can still be told from others."""
+        try:
+            parent = psutil.Process(self._process.pid)
+            self._family |= {parent, *parent.children(recursive=True)}
+        except psutil.NoSuchProcess:
+            pass
