@@ -275,6 +275,10 @@ class AioquicEngine:
                 self._last_words = bursts
         return bursts
 
+    @property
+    def has_sent_events(self) -> bool:
+        return bool(self._connection._events)  # connection ids are made while packets are built
+
     def deadline(self) -> float | None:
         return self._connection.get_timer() if self._connection.is_started else None
 

@@ -179,6 +179,11 @@ class Engine(Protocol):
         """True when holding one stream's reading also stops the other streams' (see `hold`)."""
 
     @property
+    def has_sent_events(self) -> bool:
+        """True when `transmit` made events, such as ids it has just told the peer: to be taken before the peer uses
+        them."""
+
+    @property
     def is_over(self) -> bool:
         """True when nothing needs to be received, sent or timed any more."""
 

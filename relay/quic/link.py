@@ -148,6 +148,9 @@ class Link:
             return
         if bursts:
             self._owner.send(bursts, self)
+            if self.engine.has_sent_events and not self._has_input:
+                self._has_input = True
+                self._poller.defer(self._process)
         if self.engine.is_over:
             self._end()
             return

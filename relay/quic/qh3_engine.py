@@ -8,6 +8,9 @@ What is done beyond `relay.quic.qh3_connection`, and why:
   only what the window has room for (RFC 9221 §5.4), and drop the oldest when the queue is full.
 - The core raises for ever once a queued DATAGRAM frame cannot fit. So each is measured first.
 - The core refuses to write to a stream beyond the peer's limit. We park what is written until there is room.
+- The library takes a client's empty source connection id for none at all, and answers to the id that the client had
+  made up for the server; such a client never connects. quic-go's clients have empty ids by default (RFC 9000 §5.1
+  allows it). Their connections are made on aioquic: slower, and served.
 """
 
 from __future__ import annotations
@@ -26,12 +29,16 @@ from relay.quic.engine import (
     Burst,
     Certificate,
     ClientOptions,
+    Engine,
     EngineError,
+    EngineFactory,
+    EngineName,
     Established,
     Event,
     Terminated,
     TransportLimits,
     cut,
+    load_factory,
 )
 from relay.quic.qh3_connection import Configuration, Connection
 
@@ -52,6 +59,7 @@ class Qh3Engine:
     """One connection on qh3; see `relay.quic.engine.Engine` for the contract."""
 
     holds_connection = True
+    has_sent_events = False
 
     def __init__(self, connection: Connection, limits: TransportLimits) -> None:
         self._connection = connection
@@ -279,6 +287,8 @@ class Qh3Factory:
             EngineError: qh3 does not take the certificate or its key.
         """
         self._limits = limits
+        self._certificate = certificate
+        self._substitute: EngineFactory | None = None
         self._server = self._configuration(is_client=False)
         if certificate is not None:
             try:
@@ -288,8 +298,12 @@ class Qh3Factory:
 
     def server(
         self, initial_destination_id: bytes, peer_id: bytes, retry_source_id: bytes | None, now: float
-    ) -> Qh3Engine:
+    ) -> Engine:
         """See `relay.quic.engine.EngineFactory.server`."""
+        if not peer_id:
+            if self._substitute is None:
+                self._substitute = load_factory(EngineName.AIOQUIC, self._limits, self._certificate)
+            return self._substitute.server(initial_destination_id, peer_id, retry_source_id, now)
         connection = Connection(
             configuration=self._server,
             original_destination_connection_id=initial_destination_id,
