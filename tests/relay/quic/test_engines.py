@@ -181,3 +181,19 @@ def test_cut_measures_each_piece() -> None:
     assert cut(b"p", b"aabbc", 2, 2) == [b"pc"]
     assert cut(b"p", b"aabb", 2, 2) == []
     assert cut(b"p", b"aa", 10, 3) == [b"paa"]
+
+
+def test_a_client_with_an_empty_id_is_served(pki: Pki, server_name: EngineName) -> None:
+    """RFC 9000 §5.1 allows it, and quic-go's clients do it by default."""
+    peer = library_client(EngineName.AIOQUIC, connection_id_length=0)
+    peer.connection._replenish_connection_ids = lambda: None  # the library would announce more empty ids
+    network = Network(peer, load_factory(server_name, TransportLimits(), pki.certificate))
+    network.run()
+    assert network.server_end.of(Established) == [Established("h3")]
+    network.server.send_stream(1, b"to a client without an id")
+    peer.connection.send_stream_data(0, b"from a client without an id")
+    network.run()
+    assert network.server_end.stream(0) == b"from a client without an id"
+    assert b"".join(event.data for event in peer.events if type(event).__name__ == "StreamDataReceived") == (
+        b"to a client without an id"
+    )
