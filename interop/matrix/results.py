@@ -190,11 +190,16 @@ def merge(before: Matrix, now: Matrix, cases: Sequence[str], *, is_whole: bool) 
         cells = {} if is_whole else dict(old)
         for name, cell in column.cells.items():
             is_known = cell.result is Result.SKIP and name in old
-            cells[name] = old[name] if is_known else replace(cell, reason=stable_reason(cell.reason), seconds=0.0)
+            cells[name] = old[name] if is_known else _as_kept(cell)
         version = column.version or ("" if was is None else was.version)
         ordered = {name: cells[name] for name in _in_order(cells, cases)}
         columns[key] = replace(column, cells=ordered, version=version)
     return sorted(columns.values(), key=lambda column: (column.side, column.name))
+
+
+def _as_kept(cell: Cell) -> Cell:
+    """Leave out what differs from run to run: times, and notes, some of which are about who came first."""
+    return Cell(cell.case, cell.result, "" if cell.result is Result.PASS else stable_reason(cell.reason))
 
 
 def _in_order(names: Iterable[str], order: Sequence[str]) -> list[str]:
