@@ -1,6 +1,6 @@
 """An origin's check of a token, in the order of its cost (RFC 9577 §2.2.3, RFC 9578 §5.4, §6.4).
 
-First what the token says: its form, the challenge that it answers, the key that it names. That costs nothing, and
+First what the token says: its form, the challenge that it answers, the key that it names. That costs little, and
 after it an origin looks whether the nonce was spent. Then the authenticator, which takes 20 microseconds or a
 millisecond. What is accepted is a table: challenges by digest, and for each the keys of its issuer by id, so that no
 issuer's key makes tokens for the challenge of another. Spending the nonce is the caller's: the check has no memory.
