@@ -68,14 +68,15 @@ class MemoryStore:
         uses = self._uses.get(token_id, 0)
         if uses == 0 and len(self._uses) >= self._entries:
             raise self._availability.overloaded(AwayReason.FULL, now)
+        self._availability.succeeded(now)
+        if uses >= limit:
+            return False
         end = expires + GRACE
         if uses == 0:
             heapq.heappush(self._order, (end, token_id))
+        self._uses[token_id] = uses + 1
         self._ends[token_id] = max(end, self._ends.get(token_id, end))
-        if uses < limit:
-            self._uses[token_id] = uses + 1
-        self._availability.succeeded(now)
-        return uses < limit
+        return True
 
     async def close(self) -> None:
         """Refuse from now on; see `SpentStore`."""

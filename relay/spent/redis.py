@@ -52,7 +52,7 @@ for i, key in ipairs(KEYS) do
   local limit, keep = tonumber(ARGV[2 * i - 1]), ARGV[2 * i]
   local uses = tonumber(redis.call('GET', key) or 0)
   answers[i] = uses < limit and redis.call('INCR', key) or 0
-  if uses + answers[i] > 0 and redis.call('PTTL', key) < tonumber(keep) then
+  if answers[i] > 0 and redis.call('PTTL', key) < tonumber(keep) then
     redis.call('PEXPIRE', key, keep)
   end
 end

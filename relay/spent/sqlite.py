@@ -73,8 +73,8 @@ class SqliteLedger:
         for spend in spends:
             uses, end = entries.get(spend.token_id, (0, 0.0))
             use = uses + 1 if uses < spend.limit else 0
-            if use or (uses and spend.keep_until > end):
-                entry = (use or uses, max(end, spend.keep_until))
+            if use:
+                entry = (use, max(end, spend.keep_until))
                 entries[spend.token_id] = changed[spend.token_id] = entry
             answers.append(use)
         if changed:

@@ -112,9 +112,10 @@ class SpentStore(Protocol):
         Args:
             token_id: `TOKEN_ID_SIZE` bytes.
             limit: how often the token may be used, from 1 to `MAX_LIMIT`.
-            expires: when the token's key is dead, in seconds of the store's wall clock; `math.inf` for never. The
-                entry is kept until then, and `GRACE` seconds longer. What is expired already is refused, so
-                that a forgotten token stays refused. The latest time given for a token counts.
+            expires: when the token's key is dead, in seconds of the store's wall clock. The entry is kept until
+                the latest time that came with a use, and `GRACE` seconds longer. What is expired already is refused,
+                so that a forgotten token stays refused. A key whose end can still move needs `math.inf`, which is
+                never: what was recorded is not prolonged later.
 
         Returns:
             True when this caller may be admitted.

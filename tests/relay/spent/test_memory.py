@@ -61,8 +61,9 @@ async def test_the_sweep_keeps_up_and_takes_few_at_once(clock: Clock) -> None:
 async def test_an_extended_life_moves_the_end(clock: Clock) -> None:
     store = MemoryStore(clock, entries=10, retry=0.0)
     used = token()
-    assert await store.spend(used, 1, NOW + 10)
-    assert not await store.spend(used, 1, NOW + 3 * GRACE)
+    assert await store.spend(used, 2, NOW + 10)
+    assert await store.spend(used, 2, NOW + 3 * GRACE)
+    assert not await store.spend(used, 2, NOW + 9 * GRACE)
     clock.now = NOW + 2 * GRACE
     await store.probe()
     assert len(store) == 1

@@ -64,7 +64,7 @@ class Comparison(RuleBasedStateMachine):
 
         free = 0 if is_dead or lasting <= 0 else max(0, limit - self.uses[number])
         assert sum(world.runner.run(ask())) == min(free, times)
-        if not is_dead and lasting > 0:
+        if free:
             self.uses[number] += min(free, times)
             self.ends[number] = max(self.ends[number], expires)
 

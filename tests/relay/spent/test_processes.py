@@ -96,6 +96,20 @@ def test_exactly_as_many_as_allowed_over_processes(
 
 
 @pytest.mark.slow
+def test_processes_take_turns_with_a_file(start: Start, tmp_path: Path) -> None:
+    """All go through the same tokens; each token is admitted once, by one of them, and nobody is turned away."""
+    tokens = [token() for _ in range(1500)]
+    spenders = [start("stream", StoreKind.SQLITE, str(tmp_path / "spent.db")) for _ in range(PROCESSES)]
+    for spender in spenders:
+        spender.wait_until_ready()
+    for spender in spenders:
+        spender.begin(tokens)
+    admitted = [line for spender in spenders for line in spender.lines() if line != "end"]
+    assert [spender.end() for spender in spenders] == [0] * PROCESSES
+    assert sorted(admitted) == sorted(used.hex() for used in tokens)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [StoreKind.SQLITE, StoreKind.REDIS])
 def test_killed_processes_admit_no_token_twice(
     kind: StoreKind, start: Start, tmp_path: Path, request: pytest.FixtureRequest

@@ -165,6 +165,28 @@ async def test_a_late_answer_admits_nobody_and_the_use_counts_at_most_once(serve
         assert not await other.spend(used, 1, LATER)
 
 
+async def test_a_batch_is_sent_once() -> None:
+    """A connection that breaks after the script was sent is not a reason to send it again: it may have counted."""
+    sent = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        while data := await reader.read(65536):
+            if b"EVAL" in data:
+                sent += 1
+                break
+            writer.write(
+                b"$0\r\n\r\n" if b"INFO" in data and b"SETINFO" not in data else b"+OK\r\n" * data.count(b"*")
+            )
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with opened(f"redis://127.0.0.1:{port}") as store:
+            assert await refusal(store) == "unreachable"
+            assert sent == 1
+
+
 async def test_a_password_and_tls(tmp_path: Path) -> None:
     write_certificates(tmp_path, ["localhost", "127.0.0.1"])
     files = {"--tls-cert-file": "server.pem", "--tls-key-file": "server.key", "--tls-ca-cert-file": "ca.pem"}

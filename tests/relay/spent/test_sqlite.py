@@ -64,10 +64,11 @@ def rows(path: Path) -> dict[bytes, tuple[int, float]]:
 
 async def test_the_file_and_what_is_in_it(store: SpentStore, path: Path) -> None:
     used, other = token(), token()
-    assert await store.spend(used, 2, LATER)
-    assert await store.spend(used, 2, LATER + 5)
+    for expires in (LATER, LATER + 5, LATER + 1):
+        assert await store.spend(used, 3, expires)
+    assert not await store.spend(used, 2, LATER + 9)
     assert await store.spend(other, 2, math.inf)
-    assert rows(path) == {used: (2, LATER + 5 + GRACE), other: (1, math.inf)}
+    assert rows(path) == {used: (3, LATER + 5 + GRACE), other: (1, math.inf)}
     for file in path.parent.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
     assert {file.name for file in path.parent.iterdir()} == {path.name, f"{path.name}-wal", f"{path.name}-shm"}
