@@ -31,6 +31,7 @@ from relay.spent.store import (
     StoreFull,
     check_spend,
 )
+from relay.spent.turns import take_turns
 
 __all__ = [
     "GRACE",
@@ -53,4 +54,5 @@ __all__ = [
     "Synchronous",
     "check_spend",
     "open_store",
+    "take_turns",
 ]

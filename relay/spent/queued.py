@@ -8,16 +8,11 @@ Rules of this file:
   is cancelled cannot make room for another one while the disk hangs.
 - While a batch is being recorded, the next one gathers. So the more callers wait, the fewer transactions it takes.
 - A caller that gives up before its batch is taken is left out of it. After that its use may count.
-- A packet loop that is never idle would starve the thread. It lets go of the interpreter's lock for microseconds,
-  and each time the thread's wait begins anew: by default 5 ms until it may demand the lock. With the switch interval
-  used here a batch takes some 2 ms beside a loop that takes all of a processor, and the loop loses little. The
-  interval is the process's own; it matters only while two threads want to run.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
@@ -26,13 +21,12 @@ from relay.spent.availability import Availability
 from relay.spent.known import KnownTokens
 from relay.spent.ledger import Ledger, LedgerError, Spend
 from relay.spent.store import GRACE, TOKEN_ID_SIZE, AwayReason, StoreAway, check_spend
+from relay.spent.turns import take_turns
 
 __all__ = ["QueuedStore"]
 
 _BATCH = 256
 "The most spends in one transaction: a bound on how long it holds a lock."
-_SWITCH_INTERVAL = 50e-6
-"Seconds after which the thread may demand the interpreter's lock."
 _REMEMBERED = 32_768
 "The tokens that a process remembers itself: some 6 MiB."
 
@@ -120,7 +114,6 @@ class QueuedStore:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._ended = self._loop.create_future()
-            sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL))
             threading.Thread(target=self._work, name=f"spent-{self._kind}", daemon=True).start()
         return self._loop
 
@@ -163,6 +156,7 @@ class QueuedStore:
         """Record batch after batch until the end of the inbox. Runs in the thread, and is all that does."""
         assert self._loop is not None
         assert self._ended is not None
+        take_turns()
         ledger: Ledger | None = None
         ended = False
         while not ended:

@@ -11,8 +11,8 @@ What it rests on:
 Entries whose time is over are deleted in small bites. A cursor walks over four times as many entries as were asked
 for. That needs no index on the time, which would double what is written, and it keeps up with whatever is added.
 
-A batch is few statements with many values, not many statements: each one lets go of the interpreter's lock, and to
-get it back from a busy packet loop costs up to 5 ms.
+A batch is few statements with many values, not many statements: each one lets go of the interpreter's lock and has to
+get it back from a busy packet loop (`relay/spent/turns.py`).
 """
 
 from __future__ import annotations

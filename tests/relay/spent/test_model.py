@@ -118,4 +118,5 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
 def test_every_store_counts_as_the_model_does(world: World) -> None:
     machine = type("Machine", (Comparison,), {"world": world})
-    run_state_machine_as_test(machine, settings=settings(max_examples=settings().max_examples // 2, stateful_step_count=25))
+    size = settings(max_examples=settings().max_examples // 2, stateful_step_count=25)
+    run_state_machine_as_test(machine, settings=size)

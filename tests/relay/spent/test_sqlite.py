@@ -8,6 +8,7 @@ import contextlib
 import math
 import os
 import shutil
+import socket
 import sqlite3
 import stat
 import threading
@@ -331,8 +332,11 @@ def test_reasons(path: Path, make: Callable[[], OSError | sqlite3.Error], reason
     assert database.explain(sqlite3.OperationalError("of no code")).reason is AwayReason.MISSING
 
 
-async def test_a_loop_that_is_never_idle_does_not_starve_the_store(path: Path, clock: Clock) -> None:
-    """A packet loop under load lets go of the interpreter's lock each millisecond, and takes it back at once."""
+@pytest.mark.parametrize("system_calls", [0, 16], ids=["thinking", "sending"])
+async def test_a_loop_that_is_never_idle_does_not_starve_the_store(
+    path: Path, clock: Clock, system_calls: int
+) -> None:
+    """A packet loop under load lets go of the interpreter's lock for microseconds, and takes it back at once."""
     store = open_store(StoreKind.SQLITE, clock, path=path, timeout=60.0)
 
     async def spend() -> list[bool]:
@@ -340,13 +344,19 @@ async def test_a_loop_that_is_never_idle_does_not_starve_the_store(path: Path, c
 
     spending = asyncio.ensure_future(spend())
     turns = 0
-    while not spending.done() and turns < 3000:
-        begun = time.perf_counter()
-        while time.perf_counter() - begun < 0.001:
-            pass
-        turns += 1
-        await asyncio.sleep(0)
-    assert spending.done(), "with the interpreter's own switch interval it takes far more turns"
+    first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with first, second:
+        while not spending.done() and turns < 3000:
+            for _ in range(max(1, system_calls)):
+                begun = time.perf_counter()
+                while time.perf_counter() - begun < 500e-6 / max(1, system_calls):
+                    pass
+                if system_calls:
+                    first.send(bytes(1200))
+                    second.recv(2000)
+            turns += 1
+            await asyncio.sleep(0)
+    assert spending.done(), "it has its turns only by chance"
     assert all(spending.result())
     await store.close()
 
