@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from relay.spent import AwayReason, LedgerError, QueuedStore, Spend, StoreAway
+from relay.spent import AwayReason, LedgerError, QueuedStore, Spend, StoreAway, take_turns
 from tests.relay.spent.rig import NOW, Clock, answers, token, until
 
 pytestmark = pytest.mark.anyio
@@ -288,3 +289,12 @@ def test_a_loop_that_is_gone_ends_the_thread() -> None:
     thread.join(10)
     assert not thread.is_alive()
     assert ledger.closed == 1
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.005, 10e-6), (2e-6, 2e-6)])
+def test_a_shorter_switch_interval_stays(before: float, after: float) -> None:
+    sys.setswitchinterval(before)
+    thread = threading.Thread(target=take_turns)
+    thread.start()
+    thread.join()
+    assert sys.getswitchinterval() == pytest.approx(after)
