@@ -1,7 +1,8 @@
 """MASQUE's protocols, sans-IO: bytes in, events and bytes out.
 
 Everything public of the codecs is here. HTTP/3 has its own door, `masque.h3`, and so have the tunnels,
-`masque.tunnel`. Nothing in this package opens a socket, reads a clock, draws a random number or writes a log.
+`masque.tunnel`, and tokens, `masque.privacypass`. Nothing in this package opens a socket, reads a clock, draws a
+random number or writes a log; but a library that tokens of type 1 are made with draws its own numbers.
 """
 
 from __future__ import annotations

@@ -271,7 +271,7 @@ def test_rows_of_the_rfc_page_name_files_that_exist() -> None:
             assert (ROOT / test).is_file(), row
 
 
-PROTOCOLS = {8441, 9000, 9001, 9110, 9114, 9204, 9209, 9220, 9221, 9297, 9298}
+PROTOCOLS = {8441, 9000, 9001, 9110, 9114, 9204, 9209, 9220, 9221, 9297, 9298, 9474, 9497, 9577, 9578}
 
 
 def _cited() -> set[tuple[int, str]]:
