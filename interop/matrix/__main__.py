@@ -76,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         has_own=OWN.name in names,
         cases=[case for case in ALL_CASES if case.name in cases],
         may_install=options.install or os.environ.get("INTEROP_INSTALL") == "1",
+        tries=options.tries,
     )
     matrix = asyncio.run(_run(plan))
     return (
@@ -98,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="print peers and cases, and run nothing")
     parser.add_argument("--engine", default=EngineName.QH3.value, choices=[name.value for name in EngineName])
     parser.add_argument("--jobs", type=_positive, default=2, metavar="N", help="cases at the same time; 2 by default")
+    parser.add_argument("--tries", type=_positive, default=1, metavar="N", help="play what fails up to N times")
     parser.add_argument("--install", action="store_true", help="install missing Debian packages, as root")
     parser.add_argument(
         "--home",

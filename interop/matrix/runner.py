@@ -48,6 +48,8 @@ class Runner:
         folder: Path,
         root: Path,
         tell: Callable[[Played], None],
+        *,
+        tries: int = 1,
     ) -> None:
         """Plan; plays nothing.
 
@@ -57,7 +59,9 @@ class Runner:
             folder: for logs, in folders by contestant and case.
             root: the checkout; its path is left out of reasons.
             tell: called for each cell, in the order of contestants, then of cases.
+            tries: how often a case that fails is played; a listed fault of the peer is not tried again.
         """
+        self._tries = tries
         self._contestants = contestants
         self._cases = cases
         self._folder = folder
@@ -96,7 +100,7 @@ class Runner:
     async def _work(self, queue: Iterator[tuple[Contestant, Case]], plan: Sequence[tuple[Contestant, Case]]) -> None:
         """Play what is next until nothing is left."""
         for contestant, case in queue:
-            played = await self._play(contestant, case)
+            played = await self._play_until_passed(contestant, case)
             self._played[contestant.spec.key, case.name] = played
             while self._told < len(plan):
                 next_one, next_case = plan[self._told]
@@ -105,6 +109,18 @@ class Runner:
                     break
                 self._told += 1
                 self._tell(found)
+
+    async def _play_until_passed(self, contestant: Contestant, case: Case) -> Played:
+        """Play one cell as often as allowed; a pass that was not the first try says so."""
+        played = await self._play(contestant, case)
+        for attempt in range(2, self._tries + 1):
+            if played.cell.result is not Result.FAIL or case.name in contestant.spec.faults:
+                break
+            played = await self._play(contestant, case)
+            if played.cell.result is Result.PASS:
+                reason = "; ".join(filter(None, (f"on try {attempt}", played.cell.reason)))
+                played = replace(played, cell=replace(played.cell, reason=reason))
+        return played
 
     async def _play(self, contestant: Contestant, case: Case) -> Played:
         """Play one cell; whatever happens is a result."""

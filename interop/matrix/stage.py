@@ -56,6 +56,8 @@ class Plan:
     "The cases."
     may_install: bool = False
     "Missing Debian packages may be installed."
+    tries: int = 1
+    "How often a case may be played until it passes."
 
 
 async def run_plan(plan: Plan, tell: Callable[[Played], None]) -> list[Column]:
@@ -75,7 +77,7 @@ async def run_plan(plan: Plan, tell: Callable[[Played], None]) -> list[Column]:
         work = Path(tempfile.mkdtemp(prefix="run-", dir=home))
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         ground = await _set_up(stack, plan, home, work)
-        runner = Runner(_contestants(plan, ground), plan.cases, home / "results", plan.root, tell)
+        runner = Runner(_contestants(plan, ground), plan.cases, home / "results", plan.root, tell, tries=plan.tries)
         return await runner.run(plan.jobs)
 
 

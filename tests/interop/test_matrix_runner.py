@@ -340,3 +340,20 @@ def test_what_is_no_question_gets_no_answer() -> None:
     assert answer_query(b"\0\1", "127.0.0.1") is None
     query = dns.message.make_query(ORIGIN_NAME, "A")
     assert answer_query(dns.message.make_response(query).to_wire(), "127.0.0.1") is None
+
+
+async def test_what_fails_is_tried_again_but_no_listed_fault(tmp_path: Path) -> None:
+    played: list[str] = []
+
+    async def third_time(case: Case, folder: Path) -> Outcome:
+        played.append(case.name)
+        return Outcome(case, Verdict.PASS if played.count(case.name) == 3 else Verdict.FAIL, "not yet")
+
+    contestants = [_Contestant(_spec(faults={"known": "it is theirs"}), third_time)]
+    cases = [_case("shaky"), _case("known")]
+    told: list[Played] = []
+    columns = await Runner(contestants, cases, tmp_path / "results", tmp_path, told.append, tries=3).run(1)
+    assert played == ["shaky", "shaky", "shaky", "known"]
+    assert columns[0].cells["shaky"].result is Result.PASS
+    assert columns[0].cells["shaky"].reason.startswith("on try 3")
+    assert columns[0].cells["known"].result is Result.FAIL
