@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,15 @@ _POLL_SECONDS = 0.02
 _TRUST = """
     const database = Cc["@mozilla.org/security/x509certdb;1"].getService(Ci.nsIX509CertDB);
     database.addCertFromBase64(arguments[0], "C,,");
+"""
+# The first request makes Firefox open its store of alternatives to origins; listing them waits until it was read.
+# Before that, an alternative is forgotten as soon as it is learned.
+_OPEN_ALTERNATIVES = """
+    const [port, done] = arguments;
+    const { NetUtil } = ChromeUtils.importESModule("resource://gre/modules/NetUtil.sys.mjs");
+    NetUtil.asyncFetch({ uri: `https://127.0.0.1:${port}/`, loadUsingSystemPrincipal: true }, () => {
+        done(Services.io.getProtocolHandler("https").QueryInterface(Ci.nsIHttpProtocolHandler).altSvcCacheKeys);
+    });
 """
 _QUIT = """
     const { setTimeout } = ChromeUtils.importESModule("resource://gre/modules/Timer.sys.mjs");
@@ -120,6 +130,7 @@ class Firefox:
             Addons(self._marionette).install(str(self._pack_extension()), temp=True)
             self._marionette.navigate(f"moz-extension://{self._page}/control.html")
             self._wait_for(lambda: bool(self._marionette.execute_script(_IS_READY, sandbox=None)), deadline)
+            self._open_alternatives()
         except (MarionetteException, OSError) as error:
             raise FirefoxError(f"Firefox cannot be controlled: {error}") from error
 
@@ -130,6 +141,11 @@ class Firefox:
             if time.monotonic() > deadline:
                 raise FirefoxError("timeout: Firefox is not ready")
             time.sleep(_POLL_SECONDS)
+
+    def _open_alternatives(self) -> None:
+        with socket.socket() as nobody, self._marionette.using_context("chrome"):
+            nobody.bind(("127.0.0.1", 0))
+            self._marionette.execute_async_script(_OPEN_ALTERNATIVES, [nobody.getsockname()[1]])
 
     def _pack_extension(self) -> Path:
         packed = self._folder / "extension.xpi"
@@ -203,10 +219,10 @@ class Firefox:
         self._qlogs = folder
         self.set_preference(QLOG, True)
 
-    def _in_chrome(self, script: str, *arguments: str) -> None:
+    def _in_chrome(self, script: str, *arguments: str) -> Any:
         try:
             with self._marionette.using_context("chrome"):
-                self._marionette.execute_script(script, list(arguments))
+                return self._marionette.execute_script(script, list(arguments))
         except (MarionetteException, OSError) as error:
             raise FirefoxError(f"Firefox refused: {error}") from error
 
