@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from .browser import FirefoxError
 from .pages import Pages, Relay
 
-_FEATURES = ("fetch-tcp", "fetch-udp", "pages")
+_FEATURES = ("headers", "fetch-tcp", "fetch-udp", "pages")
 _START_SECONDS = 50.0
 _MAX_LINE = 1 << 24
 _ON_SIGNAL = 128
