@@ -11,12 +11,14 @@ use quinn_proto::{
     StreamEvent, StreamId, VarInt,
 };
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, fail};
 use crate::http3::{Incoming, NO_ERROR, REQUEST_CANCELLED, encode_preface};
 use crate::udp::{self, Inbox};
 
 /// Packets of one call of GSO: as many as fit 64 KiB at their usual size.
 const BURST: usize = 46;
+/// Bytes before the payload: a quarter stream id below 2^14, and context 0.
+const MAX_PREFIX: usize = 3;
 
 /// Where connections go, and how they are set up.
 #[derive(Clone)]
@@ -95,9 +97,18 @@ impl Client {
         self.streams.remove(&id);
     }
 
+    /// Fails when the server takes no DATAGRAM frames, or none as large as a UDP payload of this size needs.
+    pub fn check_datagram_size(&mut self, size: usize) -> Outcome<()> {
+        match self.connection.datagrams().max_size() {
+            None => fail("the server takes no DATAGRAM frames"),
+            Some(most) if size + MAX_PREFIX > most => fail(format!("{size} bytes do not fit a DATAGRAM frame")),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Queues one DATAGRAM; `flush` sends it.
     pub fn send_datagram(&mut self, data: Bytes) {
-        // one that is too large is lost, and the load sees that nothing comes back
+        // one that is too large is lost: see `check_datagram_size`
         let _ = self.connection.datagrams().send(data, true);
     }
 

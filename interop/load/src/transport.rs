@@ -12,7 +12,7 @@ const PACKET_BYTES: u16 = 1400;
 const CONNECTION_WINDOW: u32 = 64 << 20;
 const STREAM_WINDOW: u32 = 16 << 20;
 /// Stream bytes that are kept until the peer has acknowledged them; the less, the sooner an upload has ended.
-const SEND_WINDOW: u64 = 4 << 20;
+const SEND_WINDOW: u64 = 16 << 20;
 const DATAGRAM_BYTES: usize = 16 << 20;
 const IDLE: Duration = Duration::from_secs(60);
 const FIRST_WINDOW: u64 = 1 << 20;

@@ -12,6 +12,7 @@ pub fn run(order: &Order) -> Outcome<Cost> {
     let mut pool = Pool::new(order.dial(Congestion::Open)?)?;
     let client = pool.connect_many(1)?[0];
     let streams = pool.open_tunnels(client, &order.head(true)?, order.tunnels()?)?;
+    pool.client(client).check_datagram_size(order.size()?)?;
     let opened: Vec<(usize, u64)> = streams.into_iter().map(|stream| (client, stream)).collect();
     let mut echo = EchoLoop::new(&opened, order.size()?, order.window()?, pool.now);
     echo.run(&mut pool, order.warmup()?)?;

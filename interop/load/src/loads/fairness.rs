@@ -24,6 +24,9 @@ pub fn run(order: &Order) -> Outcome<Value> {
 fn run_datagrams(order: &Order) -> Outcome<Value> {
     let mut pool = Pool::new(order.dial(Congestion::Open)?)?;
     let opened = open(order, &mut pool, true)?;
+    for &(client, _) in &opened {
+        pool.client(client).check_datagram_size(order.size()?)?;
+    }
     let mut echo = EchoLoop::new(&opened, order.size()?, order.window()?, pool.now);
     echo.run(&mut pool, order.warmup()?)?;
     let sent = echo.sent;

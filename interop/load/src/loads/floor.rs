@@ -1,5 +1,6 @@
 //! Bare UDP datagrams through the floor's forwarder: what the kernel alone costs.
 
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use crate::epoll::{Epoll, Interest};
@@ -37,20 +38,21 @@ pub fn run(order: &Order) -> Outcome<Cost> {
         if epoll.wait(Some(STALL))?.count() == 0 {
             under_way = 0;
         }
-        loop {
-            let has_more = inbox.receive(&socket);
-            for echo in &inbox.batches {
-                let count = echo.payload.len().div_ceil(echo.segment);
-                echoed += count as u64;
-                under_way = under_way.saturating_sub(count);
-            }
-            if !has_more {
-                break;
-            }
-        }
+        let count = count_echoes(&socket, &mut inbox);
+        echoed += count as u64;
+        under_way = under_way.saturating_sub(count);
     }
     match meter {
         Some(meter) => meter.stop(2 * echoed, 2 * sent),
         None => fail("nothing was measured"),
     }
+}
+
+fn count_echoes(socket: &UdpSocket, inbox: &mut Inbox) -> usize {
+    let (mut count, mut has_more) = (0, true);
+    while has_more {
+        has_more = inbox.receive(socket);
+        count += inbox.batches.iter().map(|echo| echo.payload.len().div_ceil(echo.segment)).sum::<usize>();
+    }
+    count
 }

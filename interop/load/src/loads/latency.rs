@@ -112,6 +112,7 @@ impl Tunnels {
         let payloads = Payloads::new(order.size()?);
         let mut pool = Pool::new(order.dial(Congestion::Open)?)?;
         let client = pool.connect_many(1)?[0];
+        pool.client(client).check_datagram_size(order.size()?)?;
         let streams = pool.open_tunnels(client, &order.head(true)?, order.tunnels()?)?;
         Ok(Self { pool, client, prefixes: streams.into_iter().map(encode_prefix).collect(), payloads })
     }
