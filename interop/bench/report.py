@@ -28,6 +28,8 @@ YARDSTICK = "envoy"
 _DELIVERED = 0.95
 _BUSY = 0.5
 _LATE = 0.01
+_WITHOUT_RATIO = frozenset({"latency", "fairness"})
+"Differences, which can be zero or below, and shares."
 
 
 @dataclass(slots=True)
@@ -86,6 +88,11 @@ class Line:
         return self.share_lost > 1 - _DELIVERED
 
     @property
+    def is_late(self) -> bool:
+        """The generator could not keep its schedule."""
+        return bool(self.late) and median(self.late) > _LATE
+
+    @property
     def share_lost(self) -> float:
         """The share of what was asked for that was not done; the median of the rounds."""
         return 1 - median(self.delivered) if self.delivered else 0.0
@@ -96,7 +103,7 @@ class Line:
         notes = [self.failure] if self.failure else []
         if self.is_lossy:
             notes.append(f"LOSS: only {median(self.delivered):.0%} delivered")
-        if self.late and median(self.late) > _LATE:
+        if self.is_late:
             notes.append(f"LATE: the generator sent {median(self.late):.0%} over 1 ms late")
         if self.proxy_busy and median(self.proxy_busy) < _BUSY:
             notes.append("core under 50 % busy")
@@ -147,7 +154,9 @@ GATES = (
 
 
 def _ratio(lines: Iterable[Line], line: Line) -> float | None:
-    """Divide a figure by the yardstick's of the same row."""
+    """Divide a figure by the yardstick's of the same row; nothing for rows in which a ratio says nothing."""
+    if line.key.split("/")[0] in _WITHOUT_RATIO:
+        return None
     for other in lines:
         if other.server == YARDSTICK and other.key == line.key and other.figure and line.figure is not None:
             return line.figure / other.figure
@@ -240,7 +249,8 @@ def write_number(value: float) -> str:
     Returns:
         Its text.
     """
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    size = abs(value)
+    return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
 
 
 def encode_report(lines: Sequence[Line], verdicts: Sequence[Verdict]) -> dict[str, Any]:

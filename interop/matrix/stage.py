@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from interop.matrix.claim import claim_results
 from interop.matrix.contestants import Contestant, Ground, OwnClient, OwnClientElsewhere, Peer
 from interop.matrix.names import ORIGIN_NAME, serve_names
 from interop.matrix.peers import PeerSpec, ServerSpec
@@ -76,8 +77,11 @@ async def run_plan(plan: Plan, tell: Callable[[Played], None]) -> list[Column]:
     async with AsyncExitStack() as stack:
         work = Path(tempfile.mkdtemp(prefix="run-", dir=home))
         stack.callback(shutil.rmtree, work, ignore_errors=True)
+        results = stack.enter_context(claim_results(home))
+        if results != home / "results":
+            _say(f"another run writes to {home / 'results'}; this one's logs are in {results}")
         ground = await _set_up(stack, plan, home, work)
-        runner = Runner(_contestants(plan, ground), plan.cases, home / "results", plan.root, tell, tries=plan.tries)
+        runner = Runner(_contestants(plan, ground), plan.cases, results, plan.root, tell, tries=plan.tries)
         return await runner.run(plan.jobs)
 
 

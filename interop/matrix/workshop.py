@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from interop.matrix.claim import alone
 from interop.matrix.peers import Spec, fill
 from interop.matrix.process import DaemonError, Program, run_to_end
 from interop.matrix.transcript import read_tail
@@ -82,6 +83,10 @@ class Workshop:
     async def _build(self, spec: Spec) -> Shortfall | None:
         values = self.values(spec)
         (self._folder / spec.key).mkdir(parents=True, exist_ok=True)
+        async with alone(self._folder / f"{spec.key}.lock"):
+            return await self._run_commands(spec, values)
+
+    async def _run_commands(self, spec: Spec, values: Mapping[str, str]) -> Shortfall | None:
         log = self._folder / f"{spec.key}.log"
         log.unlink(missing_ok=True)
         for command in spec.build:

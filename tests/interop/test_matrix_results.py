@@ -221,7 +221,10 @@ def test_two_updates_write_the_same_files(tmp_path: Path) -> None:
     files = (tmp_path / "results.json", tmp_path / "RESULTS.md")
     seen = []
     for seconds in (1.0, 2.0):
-        column = _column(first=Cell("first", FAIL, f"no answer of 127.0.0.1:4{seconds:.0f}000\nlog", seconds))
+        bad = Cell("first", FAIL, f"no answer of 127.0.0.1:4{seconds:.0f}000\nlog", seconds)
+        column = _column(
+            first=bad, second=Cell("second", PASS, "should: be earlier" if seconds == 2 else "", seconds)
+        )
         Conclusion(tmp_path, CASES, is_whole=True).conclude(
             [column], check=False, strict=False, update=True, json_file=tmp_path / "run.json"
         )

@@ -13,6 +13,7 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
+from interop.matrix.claim import alone, claim_results
 from interop.matrix.names import MISSING_NAME, ORIGIN_NAME, answer_query
 from interop.matrix.peers import PeerSpec
 from interop.matrix.pool import Pool, Running
@@ -229,6 +230,31 @@ async def test_a_build_that_fails_is_a_failure_with_its_output(
     assert not shortfall.is_missing
     assert reason in shortfall.reason
     assert shortfall.detail == detail
+
+
+async def test_one_builds_at_a_time(tmp_path: Path) -> None:
+    inside = 0
+
+    async def build() -> None:
+        nonlocal inside
+        async with alone(tmp_path / "peer.lock"):
+            inside += 1
+            assert inside == 1
+            await asyncio.sleep(0)
+            inside -= 1
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        for _ in range(3):
+            tasks.create_task(build())
+
+
+def test_two_runs_do_not_share_a_folder_for_results(tmp_path: Path) -> None:
+    with claim_results(tmp_path) as first, claim_results(tmp_path) as second:
+        assert first == tmp_path / "results"
+        assert second.parent == tmp_path
+        assert second != first
+    with claim_results(tmp_path) as third:
+        assert third == first
 
 
 def test_programs_under_test_do_not_see_proxies_or_settings() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from interop.bench.peers.labels import COLOURS, OTHER_COLOUR, row_label, server_label
-from interop.bench.peers.plan import LOADS
+from interop.bench.peers.plan import LOADS, PERCENTILES
 from interop.bench.peers.results import Results
 from interop.bench.peers.svg import Drawing
 from interop.bench.report import Line, write_number
@@ -24,6 +24,7 @@ _GAP = 12
 _FAINT = "#d0d7de"
 _SOFT = "#57606a"
 _PANEL_HEIGHT = 260
+_AXIS = 76
 _OWN_SCALE = "one datagram at a time"
 "How a row's label ends whose bars would make all others short."
 _FLOOR_US = 1.0
@@ -160,17 +161,18 @@ def draw_latency(results: Results) -> str:
     top = max(1, math.ceil(math.log10(max([*values, 10 * _FLOOR_US]))))
     for step in range(top + 1):
         y = _latency_y(10.0**step, top)
-        drawing.line(60, y, _WIDTH - 20, y, _FAINT)
-        drawing.text(54, y + 4, f"{10**step:,}".replace(",", " "), 11, "end", _SOFT)
-    width = (_WIDTH - 80) / len(LOADS)
+        drawing.line(_AXIS, y, _WIDTH - 20, y, _FAINT)
+        drawing.text(_AXIS - 6, y + 4, f"{10**step:,}".replace(",", " "), 11, "end", _SOFT)
+    width = (_WIDTH - 20 - _AXIS) / len(LOADS)
     for index, load in enumerate(LOADS):
-        _draw_panel(drawing, results, names, load, (60 + index * width, width), top)
+        _draw_panel(drawing, results, names, load, (_AXIS + index * width, width), top)
     return drawing.render()
 
 
 def _latency_lines(results: Results) -> list[Line]:
     """List the lines of added latency."""
-    return [line for line in results.lines if line.key.startswith("latency/") and line.server in results.servers]
+    keys = {f"latency/{load}/{percentile}" for load in LOADS for percentile in PERCENTILES}
+    return [line for line in results.lines if line.key in keys and line.server in results.servers]
 
 
 def _latency_y(value: float, top: int) -> float:
@@ -184,18 +186,17 @@ def _draw_panel(
 ) -> None:
     """Draw the percentiles at one load."""
     left, width = place
-    percentiles = ("p50", "p99", "p999")
     drawing.line(left, _TOP + 10, left, _TOP + 10 + _PANEL_HEIGHT, _FAINT)
     drawing.text(left + width / 2, _TOP + _PANEL_HEIGHT + 46, f"{load} % of the relay's capacity", 12, "middle")
-    places = [left + width * (index + 0.5) / len(percentiles) for index in range(len(percentiles))]
-    for x, percentile in zip(places, percentiles, strict=True):
+    places = [left + width * (index + 0.5) / len(PERCENTILES) for index in range(len(PERCENTILES))]
+    for x, percentile in zip(places, PERCENTILES, strict=True):
         words = row_label(f"latency/{load}/{percentile}").rsplit(" ", 1)[-1]
         drawing.text(x, _TOP + _PANEL_HEIGHT + 28, words, 11, "middle", _SOFT)
     drawn = False
     for name in names:
         points = []
         is_lossy = False
-        for x, percentile in zip(places, percentiles, strict=True):
+        for x, percentile in zip(places, PERCENTILES, strict=True):
             line = results.line(name, f"latency/{load}/{percentile}")
             if line is not None and line.figure is not None:
                 points.append((x, _latency_y(line.figure, top)))

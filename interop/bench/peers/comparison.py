@@ -169,7 +169,7 @@ class Comparison:
                 self._bench.lines += inner.lines
                 self._bench.failures |= inner.failures
         except NetemError as error:
-            self.facts["lossy path"] = f"a forwarder in user space ({error}): {round_trip}"
+            self.facts["lossy path"] = f"a forwarder in user space, for want of netem ({error}): {round_trip}"
             print(f"no netem, so a forwarder in user space: {error}", file=sys.stderr, flush=True)
             with self._bench.running(self._specs) as servers, self._links(servers) as seen:
                 for row in plan_loss(self._bench.pace, self._bench.lab.targets):

@@ -38,7 +38,7 @@ _FIXED = {
     "fairness/down/jain": "8 downloads of one connection, Jain's index",
     "fairness/down/least": "the same, least served / most served",
 }
-_PERCENTILES = {"p50": "p50", "p99": "p99", "p999": "p99.9"}
+_PERCENTILES = {"p50": "p50", "p99": "p99", "p999": "p99.9", "busy": "busy"}
 
 
 def server_label(name: str) -> str:

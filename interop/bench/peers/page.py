@@ -16,7 +16,8 @@ __all__ = ["render_page"]
 
 _LEGEND = """\
 A cell has the median of the rounds, in brackets the smallest and the largest, and behind `x` the ratio to Envoy's
-median. Servers take turns within each row. Each has one core for itself while it is measured; the generator and the
+median. A share that is lost was sent and did not come back. Late means that the generator itself left its schedule.
+Servers take turns within each row. Each has one core for itself while it is measured; the generator and the
 origins share another. CPU time is the kernel's account of the server's process, user and system, all threads."""
 
 
@@ -88,6 +89,8 @@ def _cell(results: Results, server: str, key: str, has_ratio: bool) -> str:
         words.append(f"x{spread.middle / yardstick.middle:.2f}")
     if line.is_lossy:
         words.append(f"**{line.share_lost:.0%} lost**")
+    if line.is_late:
+        words.append("*late*")
     return " ".join(words)
 
 
@@ -99,7 +102,7 @@ def _spread(spread: Spread) -> str:
 
 def _render_direct(results: Results) -> list[str]:
     """Write what was taken from the latencies."""
-    keys = [key for key in results.keys(("latency",)) if results.spread("direct", key)]
+    keys = [key for key in results.keys(("latency",)) if results.spread("direct", key) and not key.endswith("busy")]
     if not keys:
         return []
     rows = [[row_label(key), _cell(results, "direct", key, False)] for key in keys]

@@ -12,6 +12,7 @@ __all__ = [
     "GROUPS",
     "LOADS",
     "LOSS",
+    "PERCENTILES",
     "QUICK",
     "added_latency",
     "plan_ceiling",
@@ -44,6 +45,8 @@ CAPACITY_ROW = "datagrams/1100/16"
 "The row whose cost per datagram tells what the relay could carry at most."
 LOADS = (10, 50, 80)
 "Per cent of the relay's capacity at which latency is measured."
+PERCENTILES = ("p50", "p99", "p999")
+"What is told of latency, by its name in an answer."
 DELAY = 0.025
 "Seconds that the lossy path holds a packet back, each way: 50 ms for the round."
 LOSS = 0.01
@@ -53,7 +56,6 @@ _SIZE = 1100
 _TUNNELS = 16
 _WINDOW = 12
 _PARALLEL = 16
-_PERCENTILES = ("p50", "p99", "p999")
 _LOSSY = (("down", 1), ("down", 8), ("up", 8))
 _LOSSY_SHARE = 5.0
 "How many times longer than other rows the lossy ones take: there are few round trips in a second."
@@ -87,15 +89,16 @@ def plan_latency(pace: Pace, targets: Targets, load: int, rate_: float) -> Row:
         rate_: echoes in a second.
 
     Returns:
-        A row whose figures are microseconds; it wants an answer from `added_latency`.
+        A row whose figures are microseconds, and how busy the server was; it wants answers from `added_latency`.
     """
     order = {"load": "latency", "target": targets.udp, "size": _SIZE, "tunnels": _TUNNELS, "rate": rate_}
     measures = tuple(
         Measure("us", lambda answer, key=key: 1e6 * answer[key], f"/{key}")  # type: ignore[misc]
-        for key in _PERCENTILES
+        for key in PERCENTILES
     )
     order |= {"warmup": pace.warmup, "seconds": pace.seconds}
-    return Row(f"latency/{load}", "latency", measures, order, "udp")
+    busy = Measure("% of a core", lambda answer: 100 * answer["proxy_cpu"] / answer["seconds"], "/busy")
+    return Row(f"latency/{load}", "latency", (*measures, busy), order, "udp")
 
 
 def added_latency(through: Answer, direct: Answer) -> Answer:
@@ -112,7 +115,7 @@ def added_latency(through: Answer, direct: Answer) -> Answer:
         return through
     if "error" in direct:
         return {"error": f"straight to the origin: {direct['error']}"}
-    return {**through, **{key: through[key] - direct[key] for key in _PERCENTILES}}
+    return {**through, **{key: through[key] - direct[key] for key in PERCENTILES}}
 
 
 def plan_fairness(pace: Pace, targets: Targets) -> list[Row]:
@@ -171,9 +174,9 @@ def plan_ceiling(pace: Pace, targets: Targets) -> list[Row]:
         targets: the origins; the mirror uses none.
 
     Returns:
-        A row for the smallest and one for the largest payload, in datagrams a second.
+        A row for the smallest and one for the largest payload: datagrams in a CPU second of the generator.
     """
-    measures = (Measure("datagrams/s", lambda answer: float(answer["work"] / answer["seconds"])),)
+    measures = (Measure("per CPU s", lambda answer: float(answer["work"] / answer["load_cpu"])),)
     order = {"load": "datagrams", "target": targets.udp, "tunnels": _TUNNELS, "window": _WINDOW}
     order |= {"warmup": pace.warmup, "seconds": pace.seconds}
     return [Row(f"ceiling/{size}", "ceiling", measures, {**order, "size": size}, "udp") for size in (64, _SIZE)]

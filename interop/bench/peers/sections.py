@@ -51,7 +51,8 @@ SECTIONS = (
         "Microseconds that an echo of 1100 bytes takes longer through the server than straight to the origin, at "
         "the same rate, over 16 tunnels. Open loop: echoes leave by the clock, and a late one is measured from "
         "when it was due. The rates are shares of what relay (qh3) could carry, and the same for all. Less is "
-        "better. Below zero means: within what the measurement itself varies by.",
+        "better. Below zero means: within what the measurement itself varies by. Busy is the share of its core "
+        "that the server used meanwhile, in per cent.",
         "latency",
         has_ratio=False,
     ),
@@ -88,8 +89,8 @@ YARDSTICKS = (
     Section(
         "The generator's ceiling",
         ("ceiling",),
-        "Datagrams a second, both ways counted, between the generator and its own mirror, which has a core for "
-        "itself and no target behind it.",
+        "Datagrams, both ways counted, that the generator can make and take in a second of its own CPU time, against "
+        "its own mirror, which has no target behind it.",
         has_ratio=False,
     ),
 )

@@ -1,0 +1,353 @@
+"""The comparison: its plan, who is measured when, what is skipped, and a short run that is real."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import pytest
+
+from interop.bench.bench import Bench
+from interop.bench.lab import PYTHON_KIT, Kit, Lab
+from interop.bench.measure import choose_cores
+from interop.bench.peers import comparison, workshop
+from interop.bench.peers.__main__ import main
+from interop.bench.peers.comparison import Comparison, generator_ceiling
+from interop.bench.peers.netem import NetemError, lossy_site
+from interop.bench.peers.plan import (
+    CAPACITY_ROW,
+    FULL,
+    GROUPS,
+    LOADS,
+    PERCENTILES,
+    QUICK,
+    added_latency,
+    plan_ceiling,
+    plan_fairness,
+    plan_latency,
+    plan_loss,
+    plan_tunnels,
+)
+from interop.bench.peers.results import load_results
+from interop.bench.plan import Answer, Pace, Row, Targets, plan_memory, plan_rows
+from interop.bench.processes import CHECKOUT, Child, ChildError
+from interop.bench.report import Line
+from interop.bench.servers import BOTH, Place, Server, Spec
+from interop.matrix import peers
+from relay.conformance.driver import Kind
+
+_TARGETS = Targets(1, 2)
+_PACE = Pace(rounds=2, warmup=0.1, seconds=0.2, volume=1000)
+_FULL_KIT = Kit("fake", (), (), (), ("mirror",), frozenset(GROUPS))
+_DIRECT_US = 40.0
+
+
+def _spec(name: str, kinds: frozenset[str] = BOTH) -> Spec:
+    return Spec(name, lambda _: (), kinds)
+
+
+class _Lab:
+    """A laboratory that answers as it is told, and notes who was asked for what."""
+
+    def __init__(self, folder: Path, kit: Kit = _FULL_KIT, cost_us: float = 2.0) -> None:
+        self.kit, self.folder, self.cores, self.targets = kit, folder, choose_cores(), _TARGETS
+        self.asked: list[tuple[str, str]] = []
+        self.rates: dict[str, set[float]] = {}
+        self.started: list[str] = []
+        self._cost_us = cost_us
+
+    def start(self, stack: ExitStack, spec: Spec) -> Server:
+        self.started.append(spec.name)
+        if spec.name == "broken":
+            raise ChildError("broken has ended")
+        return Server(spec, ("127.0.0.1", 4), cast(Child, None))
+
+    def start_child(self, stack: ExitStack, spec: Spec, command: tuple[str, ...]) -> Server:
+        return self.start(stack, spec)
+
+    def seen_at(self, server: Server, port: int) -> Server:
+        return server
+
+    def measure(self, server: Server, row: Row) -> Answer:
+        self.asked.append((server.name, row.key))
+        answer: Answer = {"work": 1000, "offered": 1000, "seconds": 0.2, "load_cpu": 0.001}
+        answer["proxy_cpu"] = 1000 * self._cost_us / 1e6
+        if "rate" in row.order:
+            self.rates.setdefault(row.key, set()).add(row.order["rate"])
+        delay = _DIRECT_US if row.order.get("direct") else _DIRECT_US + 100 * len(server.name)
+        answer |= {**dict.fromkeys(PERCENTILES, delay / 1e6), "late": 0.0}
+        return answer | {"counts": [3, 4], "connection": 2048, "udp_tunnel": 1024, "tcp_tunnel": 1024}
+
+
+def _run(lab: _Lab, specs: list[Spec], *groups: str) -> tuple[Bench, Comparison]:
+    bench = Bench(cast(Lab, lab), _PACE)
+    run = Comparison(bench, specs)
+    run.run(groups)
+    return bench, run
+
+
+def test_every_row_has_a_key_of_its_own_and_a_group_that_is_known() -> None:
+    for pace in (FULL, QUICK):
+        rows = plan_rows(("datagrams", "streams", "handshakes", "memory"), pace, _TARGETS)
+        for plan in (plan_tunnels, plan_fairness, plan_loss, plan_ceiling):
+            rows += plan(pace, _TARGETS)
+        rows += [plan_latency(pace, _TARGETS, load, 100.0) for load in LOADS]
+        keys = [row.key + measure.suffix for row in rows for measure in row.measures]
+        assert len(set(keys)) == len(keys)
+        assert CAPACITY_ROW in keys
+        assert {row.group for row in rows} | {"floor"} == set(GROUPS)
+        assert all(key.split("/")[0] in GROUPS for key in keys)
+
+
+def test_every_size_and_every_number_of_tunnels_is_there() -> None:
+    keys = {row.key for row in plan_rows(("datagrams",), FULL, _TARGETS)}
+    assert {f"datagrams/{size}/{tunnels}" for size in (64, 400, 1100) for tunnels in (1, 16, 60)} < keys
+    assert "datagrams/1100/1/lone" in keys
+    assert FULL.rounds == 5
+
+
+def test_a_server_with_one_kind_of_tunnels_is_asked_for_its_own_only() -> None:
+    row = plan_memory(_TARGETS, frozenset({"udp"}))
+    assert (row.order["udp_target"], row.order["tcp_target"]) == (1, None)
+    assert [measure.suffix for measure in row.measures] == ["/connection", "/udp_tunnel"]
+
+
+def test_servers_take_turns_within_each_round(tmp_path: Path) -> None:
+    lab = _Lab(tmp_path)
+    specs = [_spec("one"), _spec("two"), _spec("tcp-only", frozenset({"tcp"}))]
+    bench, _ = _run(lab, specs, "tunnels")
+    assert (
+        lab.asked
+        == [("one", "tunnels/udp"), ("two", "tunnels/udp")] * 2
+        + [
+            ("one", "tunnels/tcp"),
+            ("two", "tunnels/tcp"),
+            ("tcp-only", "tunnels/tcp"),
+        ]
+        * 2
+    )
+    assert [len(line.figures) for line in bench.lines] == [2] * 5
+    assert bench.lines[0].figure == pytest.approx(500_000)
+
+
+def test_memory_is_measured_on_fresh_servers_in_every_round(tmp_path: Path) -> None:
+    lab = _Lab(tmp_path)
+    bench, _ = _run(lab, [_spec("one"), _spec("two", frozenset({"udp"}))], "memory")
+    assert lab.started == ["one", "two"] * 2
+    found = {(line.server, line.key): line.figures for line in bench.lines}
+    assert found["one", "memory/connection"] == [2.0, 2.0]
+    assert ("two", "memory/udp_tunnel") in found
+    assert ("two", "memory/tcp_tunnel") not in found
+
+
+def test_latency_is_measured_at_shares_of_the_relays_own_capacity(tmp_path: Path) -> None:
+    lab = _Lab(tmp_path)
+    bench, run = _run(lab, [_spec("relay-qh3"), _spec("envoy")], "latency")
+    # 2 us a datagram are 250,000 echoes a second
+    assert lab.rates == {f"latency/{load}": {2500.0 * load} for load in LOADS}
+    assert run.facts["capacity"].startswith("250000 echoes a second")
+    order = [name for name, key in lab.asked if key == "latency/10"]
+    assert order == ["direct", "relay-qh3", "envoy"] * 2
+    found = {(line.server, line.key): line.figure for line in bench.lines}
+    assert found["direct", "latency/50/p99"] == pytest.approx(_DIRECT_US)
+    assert found["relay-qh3", "latency/50/p99"] == pytest.approx(900)
+    assert found["envoy", "latency/50/p99"] == pytest.approx(500)
+    assert found["envoy", "latency/50/busy"] == pytest.approx(1.0)
+
+
+def test_the_capacity_is_taken_from_the_same_run(tmp_path: Path) -> None:
+    lab = _Lab(tmp_path)
+    _run(lab, [_spec("relay-qh3")], "latency", "datagrams")
+    assert lab.asked.count(("relay-qh3", CAPACITY_ROW)) == _PACE.rounds
+
+
+def test_a_rate_above_the_generators_ceiling_is_told_and_not_measured(tmp_path: Path) -> None:
+    # the server's 0.2 us make 2.5 million echoes a second; the generator's 1 us allow 500,000
+    lab = _Lab(tmp_path, cost_us=0.2)
+    bench, run = _run(lab, [_spec("relay-qh3"), _spec("envoy")], "latency")
+    assert {key for _, key in lab.asked} == {CAPACITY_ROW, "latency/10"}
+    assert "above the generator's ceiling of 500000" in run.facts["latency at 50 %"]
+    line = next(line for line in bench.lines if (line.server, line.key) == ("envoy", "latency/80/p50"))
+    assert line.figure is None
+    assert "2000000 echoes a second are above" in line.failure
+
+
+def test_the_ceiling_is_what_the_generators_core_could_do() -> None:
+    line = Line("relay-qh3", CAPACITY_ROW, "us", [2.0], [1.0], [0.8], [0.4])
+    assert generator_ceiling(line) == pytest.approx(500_000)
+
+
+def test_without_the_relay_there_is_no_capacity_and_so_no_latency(tmp_path: Path) -> None:
+    bench, run = _run(_Lab(tmp_path), [_spec("envoy")], "latency")
+    assert not bench.lines
+    assert "capacity is not known" in run.skipped["rows latency"]
+
+
+def test_latency_is_the_difference_or_the_reason() -> None:
+    through: dict[str, Any] = {"p50": 3.0, "p99": 5.0, "p999": 9.0, "work": 1}
+    direct: dict[str, Any] = {"p50": 1.0, "p99": 1.5, "p999": 10.0, "work": 1}
+    assert added_latency(through, direct) == {"p50": 2.0, "p99": 3.5, "p999": -1.0, "work": 1}
+    assert added_latency({"error": "gone"}, direct) == {"error": "gone"}
+    assert "no origin" in added_latency(through, {"error": "no origin"})["error"]
+
+
+def test_what_the_generator_does_not_know_is_skipped(tmp_path: Path) -> None:
+    lab = _Lab(tmp_path, PYTHON_KIT)
+    bench, run = _run(lab, [_spec("one")], "fairness", "handshakes")
+    assert list(run.skipped) == ["rows fairness"]
+    assert [line.key for line in bench.lines] == ["handshakes"]
+
+
+def test_a_server_that_does_not_start_leaves_the_others(tmp_path: Path) -> None:
+    lab = _Lab(tmp_path)
+    bench, _ = _run(lab, [_spec("broken"), _spec("one")], "fairness", "memory")
+    assert bench.failures == {"broken": "broken has ended"}
+    assert {line.server for line in bench.lines} == {"one"}
+    assert lab.started.count("broken") == 1
+
+
+def test_without_netem_the_path_is_a_forwarder_and_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(delay: float, loss: float) -> NoReturn:
+        raise NetemError("only root may")
+
+    monkeypatch.setattr(comparison, "lossy_site", refuse)
+    lab = _Lab(tmp_path)
+    bench, run = _run(lab, [_spec("one"), _spec("udp-only", frozenset({"udp"}))], "loss")
+    assert run.facts["lossy path"].startswith("a forwarder in user space, for want of netem (only root may): 50 ms")
+    assert {line.server for line in bench.lines} == {"one"}
+    assert bench.lines[0].figure == pytest.approx(8e-6 * 1000 / 0.2)
+
+
+def test_namespaces_need_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(NetemError, match="root"), lossy_site(0.01, 0.01):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="needs root and iproute2")
+def test_no_namespace_stays_behind_whether_the_kernel_has_netem_or_not() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    subprocess.run(["ip", "netns", "add", f"relay-bench-{ended.pid}-client"], check=True)
+    with pytest.raises(NetemError, match=r"as planned|tc: "):
+        _look_around()
+    assert _namespaces(ended.pid) + _namespaces(os.getpid()) == []
+
+
+def _look_around() -> NoReturn:
+    with lossy_site(0.01, 0.0) as site:
+        assert len(_namespaces(os.getpid())) == 3
+        listed = subprocess.run([*site.inside, "ip", "-br", "address"], capture_output=True, text=True, check=True)
+        assert site.host in listed.stdout
+        raise NetemError("as planned")
+
+
+def _namespaces(pid: int) -> list[str]:
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    return [line.split()[0] for line in listed.splitlines() if line.startswith(f"relay-bench-{pid}-")]
+
+
+def test_a_server_of_a_folder_is_told_where_to_listen(tmp_path: Path) -> None:
+    run = ("{build}/proxy", "-listen", "{host}:{port}", "-cert", "{cert}", "-key", "{key}", "-template", "{template}")
+    described = peers.ServerSpec("other", tmp_path, "another server", run=run, kinds=frozenset({Kind.UDP}))
+    spec = workshop.other_spec(described, {"build": "/b", "python": "/p"})
+    place = Place("127.0.0.1", 4433, tmp_path / "c.pem", tmp_path / "k.pem", tmp_path)
+    command = list(spec.command(place))
+    assert command[:3] == ["/b/proxy", "-listen", "127.0.0.1:4433"]
+    assert command[-1] == "/.well-known/masque/udp/{target_host}/{target_port}/"
+    assert (spec.kinds, spec.home) == (frozenset({"udp"}), tmp_path)
+
+
+def test_every_server_of_a_folder_can_be_named() -> None:
+    assert {"masque-go", "quic-go-connect"} <= set(workshop.list_others())
+
+
+def test_a_missing_tool_skips_and_a_broken_build_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = tmp_path / "servers"
+    for name, tool in {"lacking": "no-such-compiler", "failing": "sh"}.items():
+        (others / name).mkdir(parents=True)
+        (others / name / "server.toml").write_text(
+            f'name = "{name}"\nabout = "x"\nlanguage = "x"\ntools = ["{tool}"]\nhint = "install it"\n'
+            'build = [["sh", "-c", "echo broken; exit 3"]]\nrun = ["{build}/x"]\n'
+        )
+    monkeypatch.setattr(workshop, "OTHERS", others)
+    built = workshop.build_others(tmp_path / "build")
+    assert not built.specs
+    assert "install it" in built.skipped["lacking"]
+    assert "broken" in built.failures["failing"]
+    told = capsys.readouterr().err
+    assert "SKIP  lacking" in told
+    assert "FAILED  failing" in told
+
+
+def test_without_a_compiler_the_generator_is_the_one_in_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    built = workshop.Built()
+    assert workshop.build_kit(tmp_path, built) is PYTHON_KIT
+    assert "rustup" in built.skipped["load generator in Rust"]
+
+
+def test_names_that_are_unknown_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--only", "nobody"], ["--rows", "nothing"], ["--rounds", "0"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+    assert "unknown: nobody" in capsys.readouterr().err
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "interop.bench.peers", "--generator", "python", "--only", "relay-qh3", *arguments]
+
+
+@pytest.mark.slow
+def test_a_short_run_is_real(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    command = _command("--quick", "--rows", "handshakes,fairness", "--rounds", "1", "--json", str(file))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, cwd=CHECKOUT)
+    assert done.returncode == 0, done.stderr
+    assert "SKIP  rows fairness" in done.stdout
+    results = load_results(file)
+    line = results.line("relay-qh3", "handshakes")
+    assert line is not None
+    assert line.figure is not None
+    assert 10 < line.figure < 100_000
+    assert results.versions["qh3"]
+    assert "--rows handshakes,fairness" in results.command
+
+
+@pytest.mark.slow
+def test_a_run_that_is_told_to_end_takes_its_processes_with_it(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        _command("--quick", "--rows", "datagrams"), stderr=subprocess.PIPE, text=True, cwd=CHECKOUT
+    ) as run:
+        try:
+            assert run.stderr is not None
+            assert "relay-qh3  datagrams/64/1" in run.stderr.readline()
+            children = _children(run.pid)
+            assert len(children) == 4
+            run.terminate()
+            assert run.wait(30) == 130
+        finally:
+            run.kill()
+    assert not any((Path("/proc") / str(pid)).exists() for pid in children)
+
+
+def _children(pid: int) -> list[int]:
+    listing = Path("/proc") / str(pid) / "task" / str(pid) / "children"
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        found = [int(word) for word in listing.read_text().split()]
+        if found:
+            return found
+    return []
