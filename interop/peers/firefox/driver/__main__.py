@@ -12,8 +12,8 @@ from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
-from .browser import FirefoxError
 from .pages import Pages, Relay
+from .process import FirefoxError
 
 _FEATURES = ("headers", "fetch-tcp", "fetch-udp", "pages")
 _START_SECONDS = 50.0

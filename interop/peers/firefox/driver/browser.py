@@ -1,40 +1,35 @@
 """A headless Firefox with a profile of its own, under remote control by Marionette.
 
-Everything that it writes is in one temporary folder: profile, home, qlogs. Authorities are trusted in that profile
-alone. The functions block; one thread at a time may call them, and any thread `stop`.
+Authorities are trusted in that profile alone. The functions block; one thread at a time may call them, and any thread
+`stop`.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 import uuid
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 from marionette_driver.addons import Addons  # type: ignore[import-not-found]
 from marionette_driver.errors import MarionetteException  # type: ignore[import-not-found]
 from marionette_driver.marionette import Marionette  # type: ignore[import-not-found]
 
-from .preferences import QLOG, write_preferences
+from .preferences import QLOG
+from .process import FirefoxError, Process
 
-__all__ = ["Firefox", "FirefoxError"]
+__all__ = ["Firefox"]
 
 _EXTENSION = Path(__file__).parent.parent / "extension"
 _EXTENSION_ID = "interop@masque.test"
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
 _ANSWER_SECONDS = 30.0
 _QUIT_SECONDS = 2.5
-_DIE_SECONDS = 2.0
 _POLL_SECONDS = 0.02
 
 _TRUST = """
@@ -58,12 +53,8 @@ _IS_READY = "return typeof browser.extension.getBackgroundPage()?.begin === 'fun
 _CALL = "return browser.extension.getBackgroundPage()[arguments[0]](...arguments[1])"
 
 
-class FirefoxError(Exception):
-    """Firefox did not start, or did not do what it was told."""
-
-
 class Firefox:
-    """One process: made, it starts; `attach` waits until it can be used; `stop` ends it and removes its folder."""
+    """One Firefox: made, it starts; `attach` waits until it can be used; `stop` ends it and removes its folder."""
 
     def __init__(self) -> None:
         """Start the process.
@@ -71,45 +62,15 @@ class Firefox:
         Raises:
             FirefoxError: it cannot be started.
         """
-        self._folder = Path(tempfile.mkdtemp(prefix="masque-firefox-"))
-        self._profile = self._folder / "profile"
-        self._scratch = self._folder / "tmp"
         self._page = uuid.uuid4()
+        known = json.dumps({_EXTENSION_ID: str(self._page)})
+        # Firefox makes the folder of its qlogs at its start or never; afterwards they can be switched off and on.
+        self._process = Process({"extensions.webextensions.uuids": known, QLOG: True})
         self._marionette: Marionette = None
         self._trusted: set[str] = set()
         self._qlogs = ""
-        self._family: set[psutil.Process] = set()
         self.version = ""
         "Known once attached."
-        try:
-            self._profile.mkdir()
-            self._scratch.mkdir()
-            # Firefox makes the folder of its qlogs at its start or never.
-            known = json.dumps({_EXTENSION_ID: str(self._page)})
-            write_preferences(self._profile, {"extensions.webextensions.uuids": known, QLOG: True})
-            command = ["firefox-esr", "--headless", "--no-remote", "--marionette", "--remote-allow-system-access"]
-            self._process = subprocess.Popen(
-                [*command, "--profile", str(self._profile)],
-                stdin=subprocess.DEVNULL,
-                stdout=sys.stderr,
-                stderr=sys.stderr,
-                env=self._environ(),
-            )
-        except OSError as error:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            raise FirefoxError(f"firefox-esr cannot be started: {error}") from error
-
-    def _environ(self) -> dict[str, str]:
-        """The process's environment: nothing of the user's, and no way off this machine's own networks."""
-        return {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "LANG": "C.UTF-8",
-            "HOME": str(self._folder),
-            "TMPDIR": str(self._scratch),
-            "DBUS_SESSION_BUS_ADDRESS": "disabled:",
-            "MOZ_CRASHREPORTER_DISABLE": "1",
-            "MOZ_DISABLE_NONLOCAL_CONNECTIONS": "1",
-        }
 
     def attach(self, timeout: float) -> None:
         """Wait for Firefox, take control of it, and install the extension.
@@ -121,7 +82,7 @@ class Firefox:
             FirefoxError: it ended, or is not ready in time.
         """
         deadline = time.monotonic() + timeout
-        port_file = self._profile / "MarionetteActivePort"
+        port_file = self._process.profile / "MarionetteActivePort"
         self._wait_for(lambda: port_file.is_file() and port_file.read_text().isdecimal(), deadline)
         try:
             port = int(port_file.read_text())
@@ -134,10 +95,9 @@ class Firefox:
         except (MarionetteException, OSError) as error:
             raise FirefoxError(f"Firefox cannot be controlled: {error}") from error
 
-    def _wait_for(self, is_done: Any, deadline: float) -> None:
+    def _wait_for(self, is_done: Callable[[], bool], deadline: float) -> None:
         while not is_done():
-            if self._process.poll() is not None:
-                raise FirefoxError(f"Firefox ended with {self._process.returncode}")
+            self._process.check()
             if time.monotonic() > deadline:
                 raise FirefoxError("timeout: Firefox is not ready")
             time.sleep(_POLL_SECONDS)
@@ -148,7 +108,7 @@ class Firefox:
             self._marionette.execute_async_script(_OPEN_ALTERNATIVES, [nobody.getsockname()[1]])
 
     def _pack_extension(self) -> Path:
-        packed = self._folder / "extension.xpi"
+        packed = self._process.folder / "extension.xpi"
         with zipfile.ZipFile(packed, "w") as archive:
             for file in _EXTENSION.iterdir():
                 archive.write(file, file.name)
@@ -228,32 +188,12 @@ class Firefox:
 
     def quit(self) -> None:
         """Let Firefox close its connections and end by itself; `stop` follows in any case."""
-        self._remember_family()
         try:
             self._in_chrome(_QUIT)
-            self._process.wait(_QUIT_SECONDS)
-        except (FirefoxError, subprocess.TimeoutExpired):
-            pass
+        except FirefoxError:
+            return  # it is not there any more
+        self._process.wait(_QUIT_SECONDS)
 
     def stop(self) -> None:
-        """End the process and all that it started, and remove its folder. May be called at any time."""
-        self._remember_family()
-        for process in self._family:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                pass
-        self._process.wait()
-        psutil.wait_procs(self._family, timeout=_DIE_SECONDS)
-        if self._qlogs:
-            for file in self._scratch.glob("qlog_*/*"):
-                shutil.move(file, self._qlogs)
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _remember_family(self) -> None:
-        """Note the process and its descendants while they can still be told from others."""
-        try:
-            parent = psutil.Process(self._process.pid)
-            self._family |= {parent, *parent.children(recursive=True)}
-        except psutil.NoSuchProcess:
-            pass
+        """End the process and remove its folder. May be called at any time, from any thread."""
+        self._process.stop(self._qlogs)

@@ -16,8 +16,9 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
-from .browser import Firefox, FirefoxError
+from .browser import Firefox
 from .preferences import ALT_SVC, ALTERNATIVES, QLOG
+from .process import FirefoxError
 
 __all__ = ["Pages", "Relay"]
 
@@ -219,6 +220,8 @@ def _alternatives(urls: Sequence[str]) -> str:
     for url in urls:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or 443
+        if ":" in host:
+            raise FirefoxError("Firefox keeps no alternatives of IPv6 addresses, so HTTP/3 cannot be had from them")
         if ports.setdefault(host, port) != port:
             raise FirefoxError(f"{host} can have one port of HTTP/3 at a time")
     return ",".join(f"{host};h3=:{port}" for host, port in sorted(ports.items()))

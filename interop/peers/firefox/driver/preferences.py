@@ -32,11 +32,8 @@ _OURS = {
     "network.http.speculative-parallel-limit": 0,
     "network.prefetch-next": False,
     "network.dns.disablePrefetch": True,
-    # JSON is shown as any text.
-    "devtools.jsonview.enabled": False,
     # No traffic of Firefox's own.
     "app.normandy.enabled": False,
-    "browser.contentblocking.report.lockwise.enabled": False,
     "browser.safebrowsing.blockedURIs.enabled": False,
     "browser.safebrowsing.downloads.enabled": False,
     "browser.safebrowsing.malware.enabled": False,

@@ -74,10 +74,7 @@ async function digest(chunks) {
 }
 
 // Every request of a tab takes the tab's proxy, and so do the connections that Firefox makes ahead of a request.
-browser.proxy.onRequest.addListener(
-  (details) => tabs.get(details.tabId)?.proxy ?? { type: "direct" },
-  EVERYTHING,
-);
+browser.proxy.onRequest.addListener((details) => tabs.get(details.tabId)?.proxy ?? { type: "direct" }, EVERYTHING);
 
 // The document's bytes are taken as they come from the network. What is no text would be offered as a download and
 // would never become a page: it becomes an empty one.
