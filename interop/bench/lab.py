@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from interop.bench.certificate import write_certificate
 from interop.bench.measure import choose_cores
 from interop.bench.plan import Answer, Row, Targets
 from interop.bench.processes import Child, ChildError
-from interop.bench.servers import Place, Server, Spec, find_port
+from interop.bench.servers import Place, Server, Spec, choose_port
+from relay.quic.development import write_certificates
 
 __all__ = ["LOOPBACK", "PYTHON_KIT", "Kit", "Lab", "Site"]
 
@@ -90,7 +90,7 @@ class Lab:
         self.cores = choose_cores()
         "Who runs where."
         self._site = site
-        self._certificate, self._key = write_certificate(folder)
+        write_certificates(folder, ["localhost", "127.0.0.1"])
 
         def start(name: str, command: Sequence[str]) -> Child:
             return stack.enter_context(Child(name, command, self.cores.load, folder))
@@ -115,7 +115,8 @@ class Lab:
             ChildError: it did not start, or completes no handshake.
             ImportError: a package is missing.
         """
-        place = Place(self._site.host, find_port(), self._certificate, self._key, self.folder)
+        certificate, key = self.folder / "server.pem", self.folder / "server.key"
+        place = Place(self._site.host, choose_port("127.0.0.1"), certificate, key, self.folder)
         server = spec.start(place, self.cores.proxy, self._site.inside)
         stack.enter_context(server.child)
         deadline = time.monotonic() + _START_SECONDS

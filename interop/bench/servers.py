@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from pathlib import Path
 from interop.bench.batches import Address
 from interop.bench.processes import CHECKOUT, Child
 
-__all__ = ["BOTH", "Place", "Server", "Spec", "find_port"]
+__all__ = ["BOTH", "Place", "Server", "Spec", "choose_port"]
 
 BOTH = frozenset({"udp", "tcp"})
 "Both kinds of tunnels."
+_PORTS = range(20_000, 32_000)
+"Below the ports that the kernel gives to sockets which ask for none: nobody takes one between choosing and use."
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +87,21 @@ class Server:
         return self.spec.name
 
 
-def find_port() -> int:
+def choose_port(host: str) -> int:
     """Find a UDP port that is free now.
 
-    Returns:
-        Its number.
+    Args:
+        host: the address it is for.
 
     Raises:
         OSError: there is none.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    for _ in range(100):
+        port = secrets.choice(_PORTS)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            try:
+                sock.bind((host, port))
+            except OSError:
+                continue
+            return port
+    raise OSError("no UDP port is free")

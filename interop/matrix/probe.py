@@ -7,34 +7,12 @@ import secrets
 import socket
 from collections.abc import Callable
 
-__all__ = ["choose_port", "wait_for_quic"]
+__all__ = ["wait_for_quic"]
 
-_PORTS = range(20_000, 32_000)
-"Below the ports that the kernel gives to sockets which ask for none: nobody takes one between choosing and use."
 _PADDED = 1200
 _UNKNOWN_VERSION = bytes.fromhex("1a2a3a4a")
 "Of the pattern 0x?a?a?a?a, which forces version negotiation (RFC 9000 §15)."
 _ASK_SECONDS = 0.1
-
-
-def choose_port(host: str) -> int:
-    """Find a UDP port that is free now.
-
-    Args:
-        host: the address it is for.
-
-    Raises:
-        OSError: there is none.
-    """
-    for _ in range(100):
-        port = secrets.choice(_PORTS)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            try:
-                sock.bind((host, port))
-            except OSError:
-                continue
-            return port
-    raise OSError("no UDP port is free")
 
 
 async def wait_for_quic(host: str, port: int, seconds: float, is_gone: Callable[[], bool]) -> bool:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import count
 from pathlib import Path
 
 from interop.bench.envoy import envoy_command
-from interop.bench.servers import Place
+from interop.bench.servers import Place, choose_port
 from interop.matrix.peers import ServerSpec, fill
 from interop.matrix.pool import Lease, Pool, Running
-from interop.matrix.probe import choose_port, wait_for_quic
+from interop.matrix.probe import wait_for_quic
 from interop.matrix.process import Daemon, DaemonError, Program
 from interop.matrix.workshop import Shortfall, Workshop, clean_environ
 from masque.template import DEFAULT_UDP_TEMPLATE
 from relay.conformance.case import Need, Server
 from relay.conformance.driver import Kind
 
-__all__ = ["ENVOY", "Servers", "describe_server", "envoy_shortfall", "server_offers"]
+__all__ = ["ENVOY", "Servers", "describe_server", "envoy_shortfall", "server_command", "server_offers"]
 
 ENVOY = ServerSpec(
     name="envoy",
@@ -86,10 +86,20 @@ class Servers:
 
     def _command(self, spec: ServerSpec, port: int, folder: Path) -> Sequence[str]:
         certificate, key = self._certificates / "server.pem", self._certificates / "server.key"
-        if spec is ENVOY:
-            return envoy_command(Place(_HOST, port, certificate, key, folder))
-        place = {"host": _HOST, "port": str(port), "cert": str(certificate), "key": str(key)}
-        return fill(spec.run, {**self._workshop.values(spec), **place, "template": DEFAULT_UDP_TEMPLATE})
+        place = Place(_HOST, port, certificate, key, folder)
+        return envoy_command(place) if spec is ENVOY else server_command(spec, self._workshop.values(spec), place)
+
+
+def server_command(spec: ServerSpec, values: Mapping[str, str], place: Place) -> list[str]:
+    """Write the command of a server that has a folder.
+
+    Args:
+        spec: what its server.toml says.
+        values: what stands for `{build}` and `{python}`.
+        place: where it shall be.
+    """
+    given = {"host": place.host, "port": str(place.port), "cert": str(place.certificate), "key": str(place.key)}
+    return fill(spec.run, {**values, **given, "template": DEFAULT_UDP_TEMPLATE})
 
 
 def server_offers(spec: ServerSpec, *, has_ipv6: bool) -> frozenset[Need]:

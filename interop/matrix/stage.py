@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from interop.matrix.runner import Played, Runner
 from interop.matrix.servers import Servers
 from interop.matrix.workshop import Workshop
 from relay.conformance.case import Case
-from relay.conformance.origins import running_origins
+from relay.conformance.origins import can_listen, running_origins
 from relay.quic.development import write_certificates
 from relay.quic.engine import EngineName
 
@@ -91,7 +90,7 @@ async def _set_up(stack: AsyncExitStack, plan: Plan, home: Path, work: Path) -> 
     for folder in folders.values():
         folder.mkdir()
     write_certificates(folders["certificates"], list(_NAMES))
-    has_ipv6 = _has_ipv6()
+    has_ipv6 = can_listen(_HOST6)
     hosts = (_HOST, _HOST6) if has_ipv6 else (_HOST,)
     origins = await stack.enter_async_context(running_origins(hosts, folders["pages"], (*_NAMES, ORIGIN_NAME)))
     resolver = await stack.enter_async_context(serve_names(_HOST))
@@ -117,16 +116,6 @@ def _contestants(plan: Plan, ground: Ground) -> list[Contestant]:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _has_ipv6() -> bool:
-    """True when sockets can be at ::1."""
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            sock.bind((_HOST6, 0))
-    except OSError:
-        return False
-    return True
 
 
 def _raise_file_limit() -> None:

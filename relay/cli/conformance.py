@@ -21,6 +21,7 @@ from relay.conformance import (
     Verdict,
     WireDriver,
     WireOptions,
+    can_listen,
     encode_report,
     play,
     render_cases,
@@ -124,7 +125,7 @@ def _describe(options: argparse.Namespace, server_host: str) -> Server:
     """Say what the server offers, as far as the command line tells."""
     host = options.origin_host or _own_address(server_host)
     is_local = server_host in {"127.0.0.1", _LOOPBACK6}
-    host6 = options.origin_host6 or (_LOOPBACK6 if is_local and host != _LOOPBACK6 and _has_ipv6() else "")
+    host6 = options.origin_host6 or (_LOOPBACK6 if is_local and host != _LOOPBACK6 and can_listen(_LOOPBACK6) else "")
     forbidden = options.forbidden or ("" if is_local else _FORBIDDEN)
     credentials = _credentials(options)
     offers = {
@@ -162,12 +163,3 @@ def _own_address(server_host: str) -> str:
         except OSError as error:
             raise ClientError(f"--origin-host: no way to {server_host}: {error.strerror}") from error
         return str(sock.getsockname()[0])
-
-
-def _has_ipv6() -> bool:
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.bind((_LOOPBACK6, 0))
-        except OSError:
-            return False
-        return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 from relay.conformance.case import Case, CaseFailed, CaseList, Check, Need, Server, Stage
 from relay.conformance.cases import ALL_CASES
 from relay.conformance.driver import Driver, DriverError, DriverTimeout, Feature, Kind
-from relay.conformance.origins import Origins, Seen, running_origins
+from relay.conformance.origins import Origins, Seen, can_listen, running_origins
 from relay.conformance.play import Outcome, Verdict, play
 from relay.conformance.report import encode_report, render_cases, render_outcome, render_summary
 from relay.conformance.wire import WireClient, WireOptions, WireStream, connect_wire
@@ -36,6 +36,7 @@ __all__ = [
     "WireDriver",
     "WireOptions",
     "WireStream",
+    "can_listen",
     "connect_wire",
     "encode_report",
     "play",

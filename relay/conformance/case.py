@@ -14,6 +14,10 @@ from relay.conformance.origins import Origins, Seen
 __all__ = ["Case", "CaseFailed", "CaseList", "Check", "Need", "Server", "Stage"]
 
 
+_MANY = 200
+_PARALLEL = 20
+
+
 class CaseFailed(Exception):
     """The server did not do what the case demands."""
 
@@ -138,7 +142,7 @@ class Stage:
             raise CaseFailed(f"refused with {self.describe(answer)}")
         return answer.tunnel
 
-    async def refused(self, answer: Answer, statuses: tuple[int, ...], error: str) -> None:
+    def refused(self, answer: Answer, statuses: tuple[int, ...], error: str) -> None:
         """Check a refusal.
 
         Args:
@@ -166,6 +170,18 @@ class Stage:
                     tasks.create_task(job)
         except* (CaseFailed, DriverError) as group:
             raise _first(group) from None
+
+    async def many(self, job: Callable[[int, asyncio.Semaphore], Coroutine[object, object, None]]) -> None:
+        """Run a job for as many tunnels as the server allows, 200 at most, and all of them at once.
+
+        Args:
+            job: given its number, and what to hold while it opens its tunnel, so that only a few do at a time.
+
+        Raises:
+            CaseFailed, DriverError: the first failure.
+        """
+        turn = asyncio.Semaphore(_PARALLEL)
+        await self.together(job(number, turn) for number in range(min(_MANY, self.server.streams)))
 
     async def seen(self, key: str) -> Seen:
         """How the origin's connection ended that named this key. Raises DriverTimeout."""

@@ -29,7 +29,7 @@ from relay.conformance.driver import DriverTimeout, pattern
 from relay.conformance.listener import listening
 from relay.conformance.pages import Pages, serve_pages
 
-__all__ = ["Origins", "Seen", "running_origins"]
+__all__ = ["Origins", "Seen", "can_listen", "running_origins"]
 
 _PIECE = 65536
 _FIRST_LINE = 10.0
@@ -148,6 +148,20 @@ def _answer_udp(sock: socket.socket) -> None:
             continue  # an earlier sender is gone
 
 
+def can_listen(host: str) -> bool:
+    """True when sockets can be at an address: a machine need not have IPv6."""
+    try:
+        with socket.socket(_family(host), socket.SOCK_DGRAM) as sock:
+            sock.bind((host, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
 @asynccontextmanager
 async def running_origins(hosts: tuple[str, ...], folder: Path, names: tuple[str, ...]) -> AsyncIterator[Origins]:
     """Run the origins for the time of the context.
@@ -165,8 +179,7 @@ async def running_origins(hosts: tuple[str, ...], folder: Path, names: tuple[str
         origins = Origins(await stack.enter_async_context(serve_pages(hosts[0], folder, names)))
         for host in hosts:
             origins.tcp[host] = await stack.enter_async_context(listening(origins.serve_tcp, host))
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            sock = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            sock = stack.enter_context(socket.socket(_family(host), socket.SOCK_DGRAM))
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
             sock.bind((host, 0))

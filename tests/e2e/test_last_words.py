@@ -6,6 +6,8 @@ import asyncio
 import fcntl
 import struct
 import termios
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -57,6 +59,22 @@ async def take_more(client: WireClient, stream: WireStream) -> None:
     client.link.release(stream.stream_id)
     await client.until(lambda: len(stream.data) > size or stream.reset is not None)
     client.link.hold(stream.stream_id)
+
+
+@asynccontextmanager
+async def client_behind(
+    start_relay: StartRelay, settings: dict[str, str], *, receive_buffer: int | None = None
+) -> AsyncIterator[tuple[Relay, WireClient, WireStream, TcpPeer]]:
+    """A tunnel of a client that takes little at a time, and of this stream nothing until it is released."""
+    async with (
+        tcp_listener(receive_buffer=receive_buffer) as origin,
+        start_relay(settings) as relay,
+        relay.wire(limits=_NARROW) as client,
+    ):
+        stream = await client.answered(client.connect("127.0.0.1", origin.port))
+        peer = await origin.accept()
+        client.link.hold(stream.stream_id)
+        yield relay, client, stream, peer
 
 
 def answer_of(size: int) -> bytes:
@@ -117,14 +135,7 @@ class TestBrokenTargets:
     async def test_stream_is_behind(self, start_relay: StartRelay, size: int, uploads: bool) -> None:
         """With the larger answer the relay's socket has bytes too, which it reads as the stream drains."""
         settings = {"limits.tunnel_buffer": "512KiB"}  # 64 KiB wait for the client before the socket is left alone
-        async with (
-            tcp_listener() as origin,
-            start_relay(settings) as relay,
-            relay.wire(limits=_NARROW) as client,
-        ):
-            stream = await client.answered(client.connect("127.0.0.1", origin.port))
-            peer = await origin.accept()
-            client.link.hold(stream.stream_id)
+        async with client_behind(start_relay, settings) as (relay, client, stream, peer):
             client.send_content(stream, b"ask!")
             assert await peer.receive_exactly(3) == b"ask"
             await close_with_unread(peer, answer_of(size))
@@ -139,14 +150,7 @@ class TestBrokenTargets:
     async def test_both_are_behind(self, start_relay: StartRelay) -> None:
         """The relay neither reads its socket nor gets rid of the upload when the target breaks."""
         settings = {"limits.tunnel_buffer": "512KiB"}
-        async with (
-            tcp_listener(receive_buffer=4096) as origin,
-            start_relay(settings) as relay,
-            relay.wire(limits=_NARROW) as client,
-        ):
-            stream = await client.answered(client.connect("127.0.0.1", origin.port))
-            peer = await origin.accept()
-            client.link.hold(stream.stream_id)
+        async with client_behind(start_relay, settings, receive_buffer=4096) as (relay, client, stream, peer):
             for _ in range(60):
                 client.send_content(stream, bytes(100_000))
             await until(lambda: relay.count(Metric.LIMITS_HIT, LimitName.TUNNEL_BUFFER))
@@ -159,14 +163,7 @@ class TestBrokenTargets:
     async def test_client_ends_while_it_is_behind(self, start_relay: StartRelay) -> None:
         """The broken socket cannot be shut down any more, and is read all the same."""
         settings = {"limits.tunnel_buffer": "512KiB"}
-        async with (
-            tcp_listener() as origin,
-            start_relay(settings) as relay,
-            relay.wire(limits=_NARROW) as client,
-        ):
-            stream = await client.answered(client.connect("127.0.0.1", origin.port))
-            peer = await origin.accept()
-            client.link.hold(stream.stream_id)
+        async with client_behind(start_relay, settings) as (relay, client, stream, peer):
             client.send_content(stream, b"ask!")
             assert await peer.receive_exactly(3) == b"ask"
             await close_with_unread(peer, answer_of(120_000))
@@ -178,14 +175,7 @@ class TestBrokenTargets:
 
     async def test_client_that_is_slow_is_not_given_up(self, start_relay: StartRelay) -> None:
         """All in all it takes longer than the bound, but it never takes nothing for so long."""
-        async with (
-            tcp_listener() as origin,
-            start_relay({"limits.write_stall": "0.3"}) as relay,
-            relay.wire(limits=_NARROW) as client,
-        ):
-            stream = await client.answered(client.connect("127.0.0.1", origin.port))
-            peer = await origin.accept()
-            client.link.hold(stream.stream_id)
+        async with client_behind(start_relay, {"limits.write_stall": "0.3"}) as (_, client, stream, peer):
             client.send_content(stream, b"?")
             await close_with_unread(peer, answer_of(200_000))
             while stream.reset is None and len(stream.data) < 200_000:
@@ -195,14 +185,7 @@ class TestBrokenTargets:
             assert stream.data == answer_of(200_000)
 
     async def test_client_that_never_takes_them(self, start_relay: StartRelay) -> None:
-        async with (
-            tcp_listener() as origin,
-            start_relay({"limits.write_stall": "0.5"}) as relay,
-            relay.wire(limits=_NARROW) as client,
-        ):
-            stream = await client.answered(client.connect("127.0.0.1", origin.port))
-            peer = await origin.accept()
-            client.link.hold(stream.stream_id)
+        async with client_behind(start_relay, {"limits.write_stall": "0.5"}) as (relay, client, stream, peer):
             client.send_content(stream, b"?")
             started = asyncio.get_running_loop().time()
             await close_with_unread(peer, answer_of(40_000))

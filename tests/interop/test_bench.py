@@ -17,7 +17,6 @@ import pytest
 
 from interop.bench.__main__ import main
 from interop.bench.batches import open_socket, receive_batch, send_batch
-from interop.bench.certificate import write_certificate
 from interop.bench.datagrams import run_floor
 from interop.bench.envoy import encode_envoy_config, envoy_command
 from interop.bench.http3 import ResponseStream, encode_connect_udp, encode_data_header, encode_preface
@@ -29,6 +28,7 @@ from interop.bench.relays import relay_command
 from interop.bench.report import GATES, Gate, Line, encode_report, judge_gates, render_gates, render_table
 from interop.bench.servers import Place
 from masque.varint import encode_varint, parse_varint
+from relay.quic.development import write_certificates
 
 _GATE = Gate("relay-qh3", "datagrams/1100/1", 0.6)
 
@@ -42,7 +42,7 @@ def _lines(relay: float, envoy: float, delivered: float = 1.0) -> list[Line]:
 
 
 def _place(folder: Path) -> Place:
-    return Place("127.0.0.1", 4433, folder / "certificate.pem", folder / "key.pem", folder)
+    return Place("127.0.0.1", 4433, folder / "server.pem", folder / "server.key", folder)
 
 
 def _module(name: str, *arguments: str) -> list[str]:
@@ -140,7 +140,7 @@ def test_envoy_is_told_to_end_both_kinds_of_connect(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("envoy") is None, reason="Envoy is installed by `make bench` only")
 def test_envoy_accepts_its_configuration(tmp_path: Path) -> None:
-    write_certificate(tmp_path)
+    write_certificates(tmp_path, ["localhost", "127.0.0.1"])
     command = envoy_command(_place(tmp_path))
     checked = subprocess.run([*command, "--mode", "validate"], capture_output=True, timeout=30, check=False)
     assert checked.returncode == 0, checked.stderr.decode()

@@ -13,11 +13,12 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
+from interop.bench.servers import choose_port
 from interop.matrix.claim import alone, claim_results
 from interop.matrix.names import MISSING_NAME, ORIGIN_NAME, answer_query
 from interop.matrix.peers import PeerSpec
 from interop.matrix.pool import Pool, Running
-from interop.matrix.probe import choose_port, wait_for_quic
+from interop.matrix.probe import wait_for_quic
 from interop.matrix.process import Daemon, DaemonError, Program
 from interop.matrix.report import render_failure, render_line
 from interop.matrix.results import Cell, Result, Side

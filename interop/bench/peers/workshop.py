@@ -6,13 +6,15 @@ import asyncio
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from interop.bench.lab import PYTHON_KIT, Kit
 from interop.bench.peers.plan import GROUPS
 from interop.bench.processes import CHECKOUT
-from interop.bench.servers import Place, Spec
+from interop.bench.servers import Spec
 from interop.matrix import peers, workshop
+from interop.matrix.servers import server_command
 
 __all__ = ["OTHERS", "Built", "build_kit", "build_others", "list_others", "other_spec", "sources"]
 
@@ -29,7 +31,6 @@ _LOAD = peers.Spec(
     build=(("cargo", "build", "--quiet", "--release", "--target-dir", "{build}"),),
     run=("{build}/release/load",),
 )
-_UDP_PATH = "/.well-known/masque/udp/{target_host}/{target_port}/"
 
 
 @dataclass(slots=True)
@@ -103,12 +104,7 @@ def other_spec(spec: peers.ServerSpec, values: Mapping[str, str]) -> Spec:
     Returns:
         The server.
     """
-
-    def command(place: Place) -> list[str]:
-        given = {"host": place.host, "port": str(place.port), "cert": str(place.certificate), "key": str(place.key)}
-        return peers.fill(spec.run, {**values, **given, "template": _UDP_PATH})
-
-    return Spec(spec.name, command, frozenset(map(str, spec.kinds)), home=spec.folder)
+    return Spec(spec.name, partial(server_command, spec, values), frozenset(map(str, spec.kinds)), home=spec.folder)
 
 
 def build_kit(folder: Path, built: Built) -> Kit:

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +42,35 @@ func (t *Tunnels[T]) Get(request *Request) (T, error) {
 		return tunnel, fmt.Errorf("no tunnel %d", request.Tunnel)
 	}
 	return tunnel, nil
+}
+
+// On makes a verb of what a tunnel does: it finds the tunnel that a request is about, and keeps the request's deadline.
+func (t *Tunnels[T]) On(verb func(T, context.Context, *Request) (any, error)) Verb {
+	return func(request *Request) (any, error) {
+		tunnel, err := t.Get(request)
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := request.Deadline()
+		defer cancel()
+		return verb(tunnel, ctx, request)
+	}
+}
+
+// SendEach answers `send_datagrams`: payloads that no packet holds are left out of the count.
+func SendEach(payloads [][]byte, send func([]byte) error) (any, error) {
+	sent := 0
+	for _, payload := range payloads {
+		err := send(payload)
+		if _, tooLarge := errors.AsType[*quic.DatagramTooLargeError](err); tooLarge {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		sent++
+	}
+	return map[string]int{"sent": sent}, nil
 }
 
 // Opened is the answer to `open`.

@@ -34,11 +34,11 @@ func main() {
 	verbs := map[string]driver.Verb{
 		"connect":           p.connect,
 		"open":              p.open,
-		"end":               p.on((*tunnel).end),
-		"wait_end":          p.on((*tunnel).waitEnd),
-		"send_datagrams":    p.on((*tunnel).sendDatagrams),
-		"receive_datagrams": p.on((*tunnel).receiveDatagrams),
-		"max_payload":       p.on((*tunnel).maxPayload),
+		"end":               p.tunnels.On((*tunnel).end),
+		"wait_end":          p.tunnels.On((*tunnel).waitEnd),
+		"send_datagrams":    p.tunnels.On((*tunnel).sendDatagrams),
+		"receive_datagrams": p.tunnels.On((*tunnel).receiveDatagrams),
+		"max_payload":       p.tunnels.On((*tunnel).maxPayload),
 		"fetch":             p.fetch,
 	}
 	connection := p.current.Verbs()
@@ -55,19 +55,6 @@ func main() {
 func (p *peer) connect(request *driver.Request) (any, error) {
 	p.opened.Store(0)
 	return p.current.Connect(request, quic.DialAddr, quic.Config{InitialPacketSize: packetSize})
-}
-
-// on finds the tunnel that a request is about.
-func (p *peer) on(verb func(*tunnel, context.Context, *driver.Request) (any, error)) driver.Verb {
-	return func(request *driver.Request) (any, error) {
-		tunnel, err := p.tunnels.Get(request)
-		if err != nil {
-			return nil, err
-		}
-		ctx, cancel := request.Deadline()
-		defer cancel()
-		return verb(tunnel, ctx, request)
-	}
 }
 
 func (p *peer) open(request *driver.Request) (any, error) {

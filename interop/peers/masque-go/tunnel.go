@@ -71,18 +71,10 @@ func (t *tunnel) sendDatagrams(_ context.Context, request *driver.Request) (any,
 	if request.Context != 0 {
 		return nil, errors.New("masque-go sends in context 0 only")
 	}
-	sent := 0
-	for _, payload := range request.Payloads {
+	return driver.SendEach(request.Payloads, func(payload []byte) error {
 		_, err := t.conn.WriteTo(payload, nil)
-		if _, tooLarge := errors.AsType[*quic.DatagramTooLargeError](err); tooLarge {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		sent++
-	}
-	return map[string]int{"sent": sent}, nil
+		return err
+	})
 }
 
 func (t *tunnel) receiveDatagrams(ctx context.Context, request *driver.Request) (any, error) {

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log"
@@ -30,16 +29,16 @@ func main() {
 	verbs := map[string]driver.Verb{
 		"connect":           p.connect,
 		"open":              p.open,
-		"send":              p.on((*tunnel).send),
-		"receive":           p.on((*tunnel).receive),
-		"receive_all":       p.on((*tunnel).receiveAll),
-		"reset":             p.on((*tunnel).reset),
-		"end":               p.on((*tunnel).end),
-		"wait_end":          p.on((*tunnel).waitEnd),
-		"send_datagrams":    p.on((*tunnel).sendDatagrams),
-		"receive_datagrams": p.on((*tunnel).receiveDatagrams),
-		"max_payload":       p.on((*tunnel).maxPayload),
-		"send_capsule":      p.on((*tunnel).sendCapsule),
+		"send":              p.tunnels.On((*tunnel).send),
+		"receive":           p.tunnels.On((*tunnel).receive),
+		"receive_all":       p.tunnels.On((*tunnel).receiveAll),
+		"reset":             p.tunnels.On((*tunnel).reset),
+		"end":               p.tunnels.On((*tunnel).end),
+		"wait_end":          p.tunnels.On((*tunnel).waitEnd),
+		"send_datagrams":    p.tunnels.On((*tunnel).sendDatagrams),
+		"receive_datagrams": p.tunnels.On((*tunnel).receiveDatagrams),
+		"max_payload":       p.tunnels.On((*tunnel).maxPayload),
+		"send_capsule":      p.tunnels.On((*tunnel).sendCapsule),
 		"fetch":             p.fetch,
 	}
 	maps.Copy(verbs, p.current.Verbs())
@@ -52,19 +51,6 @@ func main() {
 
 func (p *peer) connect(request *driver.Request) (any, error) {
 	return p.current.Connect(request, driver.DialTransport, quic.Config{})
-}
-
-// on finds the tunnel that a request is about.
-func (p *peer) on(verb func(*tunnel, context.Context, *driver.Request) (any, error)) driver.Verb {
-	return func(request *driver.Request) (any, error) {
-		tunnel, err := p.tunnels.Get(request)
-		if err != nil {
-			return nil, err
-		}
-		ctx, cancel := request.Deadline()
-		defer cancel()
-		return verb(tunnel, ctx, request)
-	}
 }
 
 func (p *peer) open(request *driver.Request) (any, error) {

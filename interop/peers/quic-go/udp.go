@@ -76,18 +76,9 @@ func (t *tunnel) sendDatagrams(_ context.Context, request *driver.Request) (any,
 	if t.queue == nil {
 		return nil, errKind
 	}
-	sent := 0
-	for _, payload := range request.Payloads {
-		err := t.sendPayload(request.Context, payload)
-		if _, tooLarge := errors.AsType[*quic.DatagramTooLargeError](err); tooLarge {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		sent++
-	}
-	return map[string]int{"sent": sent}, nil
+	return driver.SendEach(request.Payloads, func(payload []byte) error {
+		return t.sendPayload(request.Context, payload)
+	})
 }
 
 func (t *tunnel) receiveDatagrams(ctx context.Context, request *driver.Request) (any, error) {

@@ -11,8 +11,6 @@ from relay.conformance.driver import Feature, Kind, pattern
 __all__ = ["TCP_CASES"]
 
 _LARGE = 16 << 20
-_MANY = 200
-_PARALLEL = 20
 _CANCELLED = 0x10C
 _CONNECT_ERROR = 0x10F
 TCP_CASES = CaseList(Feature.TCP, Feature.HEADERS, Need.TCP)
@@ -108,14 +106,13 @@ async def _tcp_upload(stage: Stage) -> None:
 async def _tcp_many(stage: Stage) -> None:
     """As many tunnels at once as the server allows, 200 at most."""
     await stage.driver.connect()
-    turn = asyncio.Semaphore(_PARALLEL)
 
-    async def one(number: int) -> None:
+    async def one(number: int, turn: asyncio.Semaphore) -> None:
         async with turn:
             tunnel = await stage.open(Kind.TCP)
         await _echo(stage, tunnel, b"tunnel %d" % number)
 
-    await stage.together(one(number) for number in range(min(_MANY, stage.server.streams)))
+    await stage.many(one)
 
 
 @TCP_CASES.add("tcp-early", "RFC 9114 §4.4", Feature.EARLY)

@@ -10,8 +10,6 @@ from relay.conformance.driver import Feature, Kind, pattern
 __all__ = ["UDP_CASES"]
 
 _TRIES = 4
-_MANY = 200
-_PARALLEL = 20
 _SIZES = (0, 1, 2, 63, 64, 255, 256, 1000, 1200)
 _INITIAL = 1200
 "The smallest payload that a QUIC client must be able to send (RFC 9000 §14.1)."
@@ -99,14 +97,13 @@ async def _udp_name(stage: Stage) -> None:
 async def _udp_many(stage: Stage) -> None:
     """As many tunnels at once as the server allows, 200 at most, and no payload in the wrong one."""
     await stage.driver.connect()
-    turn = asyncio.Semaphore(_PARALLEL)
 
-    async def one(number: int) -> None:
+    async def one(number: int, turn: asyncio.Semaphore) -> None:
         async with turn:
             tunnel = await stage.open(Kind.UDP)
             await _echo(stage, tunnel, b"tunnel %d" % number)
 
-    await stage.together(one(number) for number in range(min(_MANY, stage.server.streams)))
+    await stage.many(one)
 
 
 @UDP_CASES.add("udp-early", "RFC 9298 §5", Feature.EARLY)
