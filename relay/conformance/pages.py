@@ -82,6 +82,17 @@ class _PageProtocol(QuicConnectionProtocol):
     """One HTTP/3 connection."""
 
     _http: H3Connection | None = None
+    _path: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way out."""
+        self._path = transport
+        super().connection_made(transport)
+
+    def transmit(self) -> None:
+        """Send what waits; a timer of a connection may fire after the server has closed."""
+        if self._path is not None and not self._path.is_closing():
+            super().transmit()
 
     def quic_event_received(self, event: QuicEvent) -> None:
         """Answer what the event asks for."""
