@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from relay.settings.dump import describe_settings, dump_settings, redacted
-from relay.settings.load import SettingsError, load_settings, require_certificate
-from relay.settings.probe import Capabilities, probe_capabilities
-from relay.settings.system import resolver_upstreams, system_upstreams
-from relay.settings.tree import (
+from relay.settings.branches import (
     AuthSettings,
     EgressSettings,
     LimitSettings,
@@ -14,11 +10,15 @@ from relay.settings.tree import (
     PolicySettings,
     QuicSettings,
     ResolverSettings,
-    Settings,
     TelemetrySettings,
     TemplateSettings,
     TlsSettings,
 )
+from relay.settings.dump import describe_settings, dump_settings, redacted
+from relay.settings.load import SettingsError, load_settings, require_certificate
+from relay.settings.probe import Capabilities, probe_capabilities
+from relay.settings.system import resolver_upstreams, system_upstreams
+from relay.settings.tree import Settings
 from relay.settings.values import (
     BasicEntry,
     ScryptCost,
