@@ -16,7 +16,7 @@ from pathlib import Path
 from masque.h3 import H3Limits
 from masque.template import Template
 from relay.auth import auth_hooks
-from relay.egress import egress_hooks
+from relay.egress import Egress
 from relay.exchange import EarlyLimits
 from relay.hooks import Application, HookChain, Hooks
 from relay.ingress import Drain, H3Ingress
@@ -55,14 +55,16 @@ class Startup:
     "Makes connections with the certificate."
     upstreams: tuple[Upstream, ...]
     "The resolvers to ask."
+    egress: Egress
+    "The addresses to leave from."
 
 
 def prepare(settings: Settings) -> Startup:
     """Check the certificate and bind the socket.
 
     Raises:
-        relay.settings.SettingsError: a certificate or key is not set, no resolver is known, or the key of stateless
-            resets cannot be read.
+        relay.settings.SettingsError: a certificate or key is not set, no resolver is known, the egress pools cannot
+            be used, or the key of stateless resets cannot be read.
         relay.quic.engine.EngineError: the certificate or key cannot be used.
         OSError: the address cannot be bound.
     """
@@ -72,9 +74,10 @@ def prepare(settings: Settings) -> Startup:
     transport = transport_limits(settings, _reset_key(settings.quic.reset_key))
     factory = load_factory(EngineName(settings.quic.engine), transport, certificate)
     upstreams = resolver_upstreams(settings)
+    egress = Egress(settings.egress)
     quic = settings.quic
     sock = bind_udp(settings.listen.host, settings.listen.port, quic.receive_buffer, quic.send_buffer)
-    return Startup(settings, sock, certificate, transport, factory, upstreams)
+    return Startup(settings, sock, certificate, transport, factory, upstreams, egress)
 
 
 def transport_limits(settings: Settings, reset_key: bytes | None) -> TransportLimits:
@@ -139,6 +142,8 @@ class Server:
         self._transport = startup.transport
         self._factory = startup.factory
         self._upstreams = startup.upstreams
+        self.egress = startup.egress
+        self.egress.metrics = metrics
         self._applications = applications
         self._stop = asyncio.Event()
         self._endpoint: ServerEndpoint | None = None
@@ -243,5 +248,5 @@ class Server:
             auth_hooks(settings.auth),
             policy_hooks(settings.policy),
             resolver_hooks(resolver),
-            egress_hooks(settings.egress),
+            self.egress.hooks,
         ]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from relay.settings.branches import (
     AuthSettings,
+    EgressFile,
     EgressSettings,
     LimitSettings,
     ListenSettings,
     PolicySettings,
+    PoolSettings,
     QuicSettings,
     ResolverSettings,
     TelemetrySettings,
@@ -15,8 +17,10 @@ from relay.settings.branches import (
     TlsSettings,
 )
 from relay.settings.dump import describe_settings, dump_settings, redacted
+from relay.settings.egress_file import read_egress_file
 from relay.settings.load import SettingsError, load_settings, require_certificate
 from relay.settings.probe import Capabilities, probe_capabilities
+from relay.settings.sources import PortRange, SourceEntry, parse_port_range, parse_source
 from relay.settings.system import resolver_upstreams, system_upstreams
 from relay.settings.tree import Settings
 from relay.settings.values import (
@@ -35,15 +39,19 @@ __all__ = [
     "AuthSettings",
     "BasicEntry",
     "Capabilities",
+    "EgressFile",
     "EgressSettings",
     "LimitSettings",
     "ListenSettings",
     "PolicySettings",
+    "PoolSettings",
+    "PortRange",
     "QuicSettings",
     "ResolverSettings",
     "ScryptCost",
     "Settings",
     "SettingsError",
+    "SourceEntry",
     "TelemetrySettings",
     "TemplateSettings",
     "TlsSettings",
@@ -55,9 +63,12 @@ __all__ = [
     "load_settings",
     "parse_basic_entry",
     "parse_duration",
+    "parse_port_range",
     "parse_preshared_entry",
+    "parse_source",
     "parse_upstream",
     "probe_capabilities",
+    "read_egress_file",
     "redacted",
     "require_certificate",
     "resolver_upstreams",

@@ -6,6 +6,8 @@ import json
 from datetime import timedelta
 from functools import reduce
 
+from pydantic import BaseModel
+
 from relay.settings.schema import SettingPath, dotted, leaves
 from relay.settings.tree import Settings
 
@@ -32,7 +34,7 @@ def dump_settings(settings: Settings) -> str:
             section = path[:-1]
             lines += ["", f"[{dotted(section)}]"]
         value = _shown(path, _value(settings, path))
-        lines.append(f"# {path[-1]} is not set" if value is None else f"{path[-1]} = {json.dumps(value)}")
+        lines.append(f"# {path[-1]} is not set" if value is None else f"{path[-1]} = {_toml(value)}")
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
@@ -52,6 +54,15 @@ def _value(settings: Settings, path: SettingPath) -> object:
     return reduce(getattr, path, settings)
 
 
+def _toml(value: object) -> str:
+    """Write a value as TOML: as JSON but for tables, which stand in one line."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {_toml(item)}" for name, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _shown(path: SettingPath, value: object) -> object:
     if path == ("auth", "preshared") and isinstance(value, tuple):
         return [f"{str(entry)[:_DIGEST_SHOWN]}..." for entry in value]
@@ -59,8 +70,10 @@ def _shown(path: SettingPath, value: object) -> object:
         return [f"<{len(value)} {'entry' if len(value) == 1 else 'entries'}>"] if value else []
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
+    if isinstance(value, BaseModel):
+        return {name: _shown((*path, name), item) for name, item in value if item not in (None, ())}
     if isinstance(value, tuple):
-        return [item if isinstance(item, int) else str(item) for item in value]
+        return [_shown(path, item) for item in value]
     if value is None or isinstance(value, bool | int | str):
         return value
     return str(value)

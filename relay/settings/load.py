@@ -11,7 +11,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 from relay.settings.schema import SettingPath, branches, dotted, is_list, is_optional, leaves
 from relay.settings.tree import Settings
 
-__all__ = ["SettingsError", "load_settings", "require_certificate"]
+__all__ = ["SettingsError", "describe_detail", "load_settings", "require_certificate"]
 
 ENV_PREFIX = "RELAY_"
 "What the names of all our environment variables begin with."
@@ -35,12 +35,15 @@ _WORDS = {
     "bool_type": "must be true or false",
     "byte_size": 'must be a size, like 65536, "64KiB" or "4MiB"',
     "byte_size_unit": 'must be a size, like 65536, "64KiB" or "4MiB"',
+    "extra_forbidden": "is no setting",
     "int_from_float": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_parsing_size": "must be a whole number",
     "int_type": "must be a whole number",
     "ip_v4_address": "must be an IPv4 address",
     "ip_v6_address": "must be an IPv6 address",
+    "missing": "must be set",
+    "model_type": "must be a table",
     "path_type": "must be a path",
     "string_type": "must be text",
     "tuple_type": "must be a list",
@@ -211,13 +214,12 @@ def _unknown(name: str, candidates: Iterable[str]) -> str:
 
 def _describe(detail: ErrorDetails, sources: Mapping[SettingPath, str]) -> str:
     """Say in one line which setting is wrong, where it was set, and why."""
-    parts = [part for part in detail["loc"] if not isinstance(part, int)]
-    index = next((f"[{part}]" for part in detail["loc"] if isinstance(part, int)), "")
-    path: SettingPath = tuple(str(part) for part in parts)
+    path: SettingPath = tuple(str(part) for part in detail["loc"] if not isinstance(part, int))
     while path and path not in leaves() and path not in branches():
         path = path[:-1]
+    index = _place(detail["loc"][len(path) :])
     wrong = _reason(detail)
-    members = re.match(r"([a-z_]+(?:, [a-z_]+)*): ", wrong)
+    members = re.match(r"([a-z_][a-z_0-9]*(?:, [a-z_][a-z_0-9]*)*): ", wrong)
     if path in branches() and members is not None:
         blamed = [(*path, name) for name in members[1].split(", ")]
         names = ", ".join(f"{dotted(one)} ({sources.get(one, 'default')})" for one in blamed)
@@ -226,6 +228,20 @@ def _describe(detail: ErrorDetails, sources: Mapping[SettingPath, str]) -> str:
     shows_value = path in leaves() and path[0] != "auth" and isinstance(given, str | int | float)
     value = f", not {str(given)[:80]}" if shows_value else ""
     return f"{dotted(path)}{index} ({sources.get(path, 'default')}): {wrong}{value if value.isprintable() else ''}"
+
+
+def describe_detail(detail: ErrorDetails) -> str:
+    """Say in one line what is wrong in a document that is no settings file, and where."""
+    given = detail["input"]
+    value = f", not {str(given)[:80]}" if isinstance(given, str | int | float) else ""
+    place = _place(detail["loc"]).removeprefix(".")
+    return f"{place}: {_reason(detail)}{value if value.isprintable() else ''}"
+
+
+def _place(parts: Sequence[int | str]) -> str:
+    """Write the way into a list or a table: `[2].country`."""
+    shown = [part if isinstance(part, int) or part.isidentifier() else "?" for part in parts]
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in shown)
 
 
 def _reason(detail: ErrorDetails) -> str:

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 from relay.errors import Failure, FailureKind, RelayError, Side, failure_from_os_error
-from relay.hooks import EgressBinding, IPAddress
+from relay.hooks import IPAddress
+from relay.tunnels.leave import ChooseBinding, connect_tcp
 
-__all__ = ["ATTEMPT_DELAY", "ChooseBinding", "dial_tcp", "interleave"]
+__all__ = ["ATTEMPT_DELAY", "dial_tcp", "interleave"]
 
 ATTEMPT_DELAY = 0.25
 "Seconds between the starts of two attempts (RFC 8305 §8)."
-
-ChooseBinding = Callable[[IPAddress], Awaitable[EgressBinding]]
-"Chooses the egress for one address; raises RelayError to skip it."
 
 
 def interleave(addresses: Sequence[IPAddress]) -> list[IPAddress]:
@@ -101,15 +99,7 @@ class _Race:
     async def _attempt(self, address: IPAddress, finished: asyncio.Event) -> None:
         sock: socket.socket | None = None
         try:
-            binding = await self._choose(address)
-            sock = socket.socket(
-                socket.AF_INET6 if address.version == 6 else socket.AF_INET,
-                socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
-            )
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if binding.source is not None:
-                sock.bind((str(binding.source), 0))
-            await asyncio.get_running_loop().sock_connect(sock, (str(address), self._port))
+            sock = await connect_tcp(address, self._port, self._choose)
             if self._winner is None:
                 self._winner, sock = sock, None
         except RelayError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from relay.settings.branches.auth import AuthSettings
-from relay.settings.branches.egress import EgressSettings
+from relay.settings.branches.egress import EgressFile, EgressSettings, PoolSettings
 from relay.settings.branches.limits import LimitSettings
 from relay.settings.branches.policy import PolicySettings
 from relay.settings.branches.resolver import ResolverSettings
@@ -12,10 +12,12 @@ from relay.settings.branches.telemetry import TelemetrySettings
 
 __all__ = [
     "AuthSettings",
+    "EgressFile",
     "EgressSettings",
     "LimitSettings",
     "ListenSettings",
     "PolicySettings",
+    "PoolSettings",
     "QuicSettings",
     "ResolverSettings",
     "TelemetrySettings",
