@@ -16,7 +16,7 @@ from pathlib import Path
 from masque.h3 import H3Limits
 from masque.template import Template
 from relay.auth import auth_hooks
-from relay.egress import Egress
+from relay.egress import Egress, StatusSocket, bind_status, describe_plan, serving_status
 from relay.exchange import EarlyLimits
 from relay.hooks import Application, HookChain, Hooks
 from relay.ingress import Drain, H3Ingress
@@ -57,6 +57,8 @@ class Startup:
     "The resolvers to ask."
     egress: Egress
     "The addresses to leave from."
+    status: StatusSocket | None = None
+    "Where the operator may ask about them."
 
 
 def prepare(settings: Settings) -> Startup:
@@ -77,7 +79,12 @@ def prepare(settings: Settings) -> Startup:
     egress = Egress(settings.egress)
     quic = settings.quic
     sock = bind_udp(settings.listen.host, settings.listen.port, quic.receive_buffer, quic.send_buffer)
-    return Startup(settings, sock, certificate, transport, factory, upstreams, egress)
+    try:
+        status = None if settings.egress.status is None else bind_status(settings.egress.status)
+    except SettingsError:
+        sock.close()
+        raise
+    return Startup(settings, sock, certificate, transport, factory, upstreams, egress, status)
 
 
 def transport_limits(settings: Settings, reset_key: bytes | None) -> TransportLimits:
@@ -142,6 +149,7 @@ class Server:
         self._transport = startup.transport
         self._factory = startup.factory
         self._upstreams = startup.upstreams
+        self._status = startup.status
         self.egress = startup.egress
         self.egress.metrics = metrics
         self._applications = applications
@@ -182,6 +190,14 @@ class Server:
         if self._endpoint is not None:
             self._endpoint.factory = factory
 
+    def reload_egress(self) -> None:
+        """Read the file of `egress.file` again; the pools and the quarantine so far stay on error.
+
+        Raises:
+            relay.settings.SettingsError: the file cannot be used.
+        """
+        self.egress.reload()
+
     async def run(self) -> None:
         """Serve until `stop`, then drain and return."""
         settings = self.settings
@@ -189,7 +205,10 @@ class Server:
         hooks = await self._hooks()
         poller = Poller(loop)
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with (
+                serving_status(self._status, lambda: describe_plan(self.egress.plan)),
+                asyncio.TaskGroup() as tasks,
+            ):
                 pipeline = Pipeline(
                     HookChain(hooks, self.metrics),
                     [Template(text) for text in settings.templates.udp],

@@ -31,7 +31,9 @@ _INTERRUPTED = 130
 
 def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `relay serve`."""
-    serve = commands.add_parser("serve", help="serve clients until SIGTERM; SIGHUP reloads the certificate")
+    serve = commands.add_parser(
+        "serve", help="serve clients until SIGTERM; SIGHUP reloads the certificate and the egress file"
+    )
     add_settings(serve)
     serve.set_defaults(command=_serve)
 
@@ -167,8 +169,18 @@ async def _announce(server: Server, settings: Settings, hint: Callable[[str], st
         print(hint(address), flush=True)
 
 
+def _reload_egress(server: Server) -> None:
+    if server.settings.egress.file is None:
+        return
+    try:
+        server.reload_egress()
+        _log.info("egress_reloaded")
+    except SettingsError as error:
+        _log.error("egress_refused", reason=str(error))
+
+
 async def _obey_signals(server: Server, serving: asyncio.Task[None]) -> None:
-    """SIGHUP reloads the certificate; the first SIGTERM or SIGINT drains, the second cuts what is left."""
+    """SIGHUP reloads what is in files; the first SIGTERM or SIGINT drains, the second cuts what is left."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
         stopping = False
         async for number in received:
@@ -178,6 +190,7 @@ async def _obey_signals(server: Server, serving: asyncio.Task[None]) -> None:
                     _log.info("certificate_reloaded")
                 except EngineError as error:
                     _log.error("certificate_refused", reason=str(error))
+                _reload_egress(server)
             elif stopping:
                 serving.cancel()
                 return

@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+from relay.egress.check import Finding, check_sources
+from relay.egress.geofeed import encode_geofeed
 from relay.egress.pools import EgressPlan, Pool, load_plan
 from relay.egress.service import Egress, PoolBinding
 from relay.egress.sources import Source, SourceState, SourceTable
+from relay.egress.status import StatusSocket, bind_status, describe_plan, read_status, serving_status
 
-__all__ = ["Egress", "EgressPlan", "Pool", "PoolBinding", "Source", "SourceState", "SourceTable", "load_plan"]
+__all__ = [
+    "Egress",
+    "EgressPlan",
+    "Finding",
+    "Pool",
+    "PoolBinding",
+    "Source",
+    "SourceState",
+    "SourceTable",
+    "StatusSocket",
+    "bind_status",
+    "check_sources",
+    "describe_plan",
+    "encode_geofeed",
+    "load_plan",
+    "read_status",
+    "serving_status",
+]
