@@ -33,6 +33,9 @@ def add_egress(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="ADDRESS:PORT",
         help="a TCP server outside that every address of its family connects to; may be repeated",
     )
+    check.add_argument(
+        "--timeout", type=float, default=3.0, metavar="SECONDS", help="how long such a server may take"
+    )
     geofeed = actions.add_parser("geofeed", help="print the addresses and their places as RFC 8805 has them")
     for parser, command in ((listing, _list), (check, _check), (geofeed, _geofeed)):
         add_settings(parser)
@@ -92,9 +95,12 @@ def _title(pool: Pool, principals: list[str], *, is_default: bool) -> str:
 
 def _check(options: argparse.Namespace) -> int:
     plan = _plan(load(options))
+    if not any(plan.sources):
+        print("no egress addresses are set: the system chooses")
+        return 0
     via = [_server(text) for text in options.via]
     sources = list(dict.fromkeys(plan.sources))
-    findings = asyncio.run(check_sources(sources, via))
+    findings = asyncio.run(check_sources(sources, via, options.timeout))
     for finding in findings:
         print(f"{finding.source.network}: {finding.problem}")
     for ports in sorted({source.ports for source in sources if source.ports is not None}):

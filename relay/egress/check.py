@@ -27,8 +27,6 @@ _ROUTES = Path("/proc/net/ipv6_route")
 _RTF_LOCAL = 0x80000000
 "Linux: the route delivers to this machine (`linux/ipv6_route.h`)."
 _AT_ONCE = 64
-_PATIENCE = 3.0
-"Seconds for an answer from `via`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +39,15 @@ class Finding:
     "In words for the operator; with the command that helps, where there is one."
 
 
-async def check_sources(sources: Iterable[Source], via: Sequence[tuple[IPAddress, int]] = ()) -> list[Finding]:
+async def check_sources(
+    sources: Iterable[Source], via: Sequence[tuple[IPAddress, int]] = (), timeout: float = 3.0
+) -> list[Finding]:
     """Check sources, many at a time.
 
     Args:
         sources: to be checked; of a network, one address that is drawn at random.
         via: TCP servers outside; each source connects to those of its family.
+        timeout: seconds for each to answer.
 
     Returns:
         The first thing that is wrong with each source that has something wrong, in the order given.
@@ -56,7 +57,7 @@ async def check_sources(sources: Iterable[Source], via: Sequence[tuple[IPAddress
 
     async def check(source: Source) -> Finding | None:
         async with turns:
-            problem = _problem_here(source, local) or await _problem_outside(source, via)
+            problem = _problem_here(source, local) or await _problem_outside(source, via, timeout)
             return None if problem is None else Finding(source, problem)
 
     async with asyncio.TaskGroup() as tasks:
@@ -101,14 +102,14 @@ def _problem_here(source: Source, local: Sequence[IPv6Network]) -> str | None:
     return None
 
 
-async def _problem_outside(source: Source, via: Sequence[tuple[IPAddress, int]]) -> str | None:
+async def _problem_outside(source: Source, via: Sequence[tuple[IPAddress, int]], timeout: float) -> str | None:
     """What a server outside can show: a TCP handshake is there and back."""
     for address, port in via:
         if address.version != source.network.version:
             continue
         try:
             with _bound(source, socket.SOCK_STREAM) as sock:
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(timeout):
                     await asyncio.get_running_loop().sock_connect(sock, (str(address), port))
         except TimeoutError:
             return f"no answer from {address} port {port}: is the address routed to this machine?"

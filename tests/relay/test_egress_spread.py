@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from ipaddress import IPv6Network, ip_network
-from math import sqrt
 
 import pytest
 
+from interop.egress.report import deviation
 from relay.egress import Pool, SourceState, SourceTable
 from relay.egress.session import EgressSession
 from relay.settings import SourceEntry
@@ -27,28 +27,18 @@ def key_of(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def chi_square(counts: Counter[object], cells: int) -> float:
-    """How many standard deviations the statistic is from its mean (Wilson and Hilferty's cube root)."""
-    expected = counts.total() / cells
-    statistic = sum((count - expected) ** 2 for count in counts.values()) / expected
-    statistic += (cells - len(counts)) * expected
-    freedom = cells - 1
-    spread = 2 / (9 * freedom)
-    return float(((statistic / freedom) ** (1 / 3) - (1 - spread)) / sqrt(spread))
-
-
 @pytest.mark.parametrize("addresses", [2, 7, 200])
 def test_sessions_spread_evenly_over_the_addresses(addresses: int) -> None:
     """One run in three million is off by five standard deviations when the spread is even."""
     pool = pool_of(addresses)
     counts: Counter[object] = Counter(EgressSession(0.0).pick(pool, 4) for _ in range(SESSIONS))
-    assert abs(chi_square(counts, addresses)) < 5
+    assert abs(deviation(counts.values(), addresses)) < 5
 
 
 def test_the_measure_finds_an_uneven_spread() -> None:
     """A tenth more on one half of 200 addresses does not pass."""
     counts: Counter[object] = Counter(number % 200 if number % 20 else number % 100 for number in range(SESSIONS))
-    assert chi_square(counts, 200) > 5
+    assert deviation(counts.values(), 200) > 5
 
 
 def test_only_the_sessions_of_an_address_that_goes_move_and_they_spread_over_the_rest() -> None:
@@ -60,7 +50,7 @@ def test_only_the_sessions_of_an_address_that_goes_move_and_they_spread_over_the
     after = [session.pick(pool, 4) for session in sessions]
     assert all((new is old) != (old is gone) for old, new in zip(before, after, strict=True))
     moved: Counter[object] = Counter(new for old, new in zip(before, after, strict=True) if old is gone)
-    assert abs(chi_square(moved, 19)) < 5
+    assert abs(deviation(moved.values(), 19)) < 5
     gone.is_quarantined = False
     assert [session.pick(pool, 4) for session in sessions] == after
 
@@ -73,7 +63,7 @@ def test_addresses_drawn_from_a_network_are_each_sessions_own_and_spread_over_it
     assert len(set(addresses)) == SESSIONS
     for shift in (0, 29, 59):
         cells: Counter[object] = Counter(int(address or 0) >> shift & 31 for address in addresses)
-        assert abs(chi_square(cells, 32)) < 5
+        assert abs(deviation(cells.values(), 32)) < 5
 
 
 def test_a_network_is_drawn_from_around_what_is_in_quarantine() -> None:
