@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from masque.target import IPAddress
-from relay.settings import PortRange
+from relay.settings import PortSlice
 
-__all__ = ["bind_source", "kernel_picks_from", "system_port_range"]
+__all__ = ["bind_source", "kernel_picks_from", "system_ports"]
 
 IP_FREEBIND: Final = 15
 "Linux: bind an address that no interface has (`linux/in.h`)."
@@ -37,7 +37,7 @@ _TRIES: Final = 64
 
 
 def bind_source(
-    sock: socket.socket, source: IPAddress, ports: PortRange | None = None, *, is_free: bool = False
+    sock: socket.socket, source: IPAddress, ports: PortSlice | None = None, *, is_free: bool = False
 ) -> None:
     """Bind a fresh socket to a source address, before it is connected.
 
@@ -68,7 +68,7 @@ def bind_source(
     sock.bind((str(source), 0))
 
 
-def _bind_one_of(sock: socket.socket, source: str, ports: PortRange) -> None:
+def _bind_one_of(sock: socket.socket, source: str, ports: PortSlice) -> None:
     """Try ports of a slice from a random one on; for TCP free ones first, then ones that other targets may share."""
     size = ports.high - ports.low + 1
     may_share = sock.type == socket.SOCK_STREAM
@@ -89,24 +89,24 @@ def _bind_one_of(sock: socket.socket, source: str, ports: PortRange) -> None:
     raise OSError(errno.EADDRINUSE, "no free port")
 
 
-def kernel_picks_from(ports: PortRange) -> bool:
+def kernel_picks_from(ports: PortSlice) -> bool:
     """Tell whether the kernel itself can hold a socket to a slice of ports."""
-    system = system_port_range()
-    return _has_port_range() and system is not None and system.low <= ports.low and ports.high <= system.high
+    system = system_ports()
+    return _has_port_option() and system is not None and system.low <= ports.low and ports.high <= system.high
 
 
 @cache
-def system_port_range() -> PortRange | None:
+def system_ports() -> PortSlice | None:
     """Return the system's range of local ports (`net.ipv4.ip_local_port_range`), read once, or None."""
     try:
         low, high = _SYSTEM_RANGE.read_text(encoding="ascii").split()
-        return PortRange(int(low), int(high))
+        return PortSlice(int(low), int(high))
     except (OSError, ValueError):
         return None
 
 
 @cache
-def _has_port_range() -> bool:
+def _has_port_option() -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trial:
         try:
             trial.getsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE)

@@ -6,10 +6,11 @@ from relay.egress.check import Finding, check_sources
 from relay.egress.geofeed import encode_geofeed
 from relay.egress.pools import EgressPlan, Pool, load_plan
 from relay.egress.service import Egress, PoolBinding
-from relay.egress.sources import Source, SourceState, SourceTable
+from relay.egress.sources import KEY_SIZE, Source, SourceState, SourceTable, can_bind
 from relay.egress.status import StatusSocket, bind_status, describe_plan, read_status, serving_status
 
 __all__ = [
+    "KEY_SIZE",
     "Egress",
     "EgressPlan",
     "Finding",
@@ -20,6 +21,7 @@ __all__ = [
     "SourceTable",
     "StatusSocket",
     "bind_status",
+    "can_bind",
     "check_sources",
     "describe_plan",
     "encode_geofeed",

@@ -19,7 +19,7 @@ from masque.target import IPAddress
 from relay.egress.sources import KEY_SIZE, Source, can_bind
 from relay.source import bind_source
 
-__all__ = ["Finding", "check_sources", "local_networks"]
+__all__ = ["Finding", "check_sources"]
 
 _OUTSIDE = {4: ("198.41.0.4", 53), 6: ("2001:503:ba3e::2:30", 53)}
 "A root server's addresses, to ask the kernel for the way to the internet. Nothing is sent there."
@@ -57,7 +57,9 @@ async def check_sources(
 
     async def check(source: Source) -> Finding | None:
         async with turns:
-            problem = _problem_here(source, local) or await _problem_outside(source, via, timeout)
+            mine = [server for server in via if server[0].version == source.network.version]
+            problem = _problem_here(source, local, looks_out=not mine)
+            problem = problem or await _problem_outside(source, mine, timeout)
             return None if problem is None else Finding(source, problem)
 
     async with asyncio.TaskGroup() as tasks:
@@ -83,8 +85,8 @@ def local_networks(routes: Path = _ROUTES) -> tuple[IPv6Network, ...]:
     return tuple(found)
 
 
-def _problem_here(source: Source, local: Sequence[IPv6Network]) -> str | None:
-    """What this machine itself can say."""
+def _problem_here(source: Source, local: Sequence[IPv6Network], *, looks_out: bool) -> str | None:
+    """What this machine itself can say; about the way out only when nobody outside is going to show it."""
     for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
         error = can_bind(source, kind)
         if error is not None and error.errno == errno.EADDRNOTAVAIL:
@@ -94,6 +96,8 @@ def _problem_here(source: Source, local: Sequence[IPv6Network]) -> str | None:
     network = source.network
     if source.is_drawn_from and isinstance(network, IPv6Network) and not any(map(network.subnet_of, local)):
         return f"answers would not be taken: ip -6 route add local {network} dev lo"
+    if not looks_out:
+        return None
     try:
         with _bound(source, socket.SOCK_DGRAM) as sock:
             sock.connect(_OUTSIDE[network.version])
@@ -105,8 +109,6 @@ def _problem_here(source: Source, local: Sequence[IPv6Network]) -> str | None:
 async def _problem_outside(source: Source, via: Sequence[tuple[IPAddress, int]], timeout: float) -> str | None:
     """What a server outside can show: a TCP handshake is there and back."""
     for address, port in via:
-        if address.version != source.network.version:
-            continue
         try:
             with _bound(source, socket.SOCK_STREAM) as sock:
                 async with asyncio.timeout(timeout):

@@ -12,10 +12,10 @@ from relay.egress.sources import Source, SourceTable
 from relay.settings import (
     EgressSettings,
     PoolSettings,
-    PortRange,
+    PortSlice,
     SettingsError,
     SourceEntry,
-    parse_port_range,
+    parse_port_slice,
     parse_source,
     read_egress_file,
 )
@@ -101,6 +101,8 @@ def load_plan(settings: EgressSettings, table: SourceTable) -> EgressPlan:
         pools, quarantine = pools + file.pools, file.quarantine
     if pools and (settings.ipv4 is not None or settings.ipv6 is not None):
         raise SettingsError("egress.ipv4, egress.ipv6: cannot be set together with pools, which egress.file has")
+    if settings.file is not None and not pools:
+        raise SettingsError(f"egress.file: {settings.file} has no pools, and the settings have none")
     if pools:
         entries = [(pool, _read_entries(pool)) for pool in pools]
         _check_names(pools, settings.default)
@@ -149,7 +151,7 @@ def _make_pool(pool: PoolSettings, entries: tuple[SourceEntry, ...], table: Sour
 
 def _read_entries(pool: PoolSettings) -> tuple[SourceEntry, ...]:
     """Read a pool's addresses: IPv4 networks address by address, IPv6 networks whole."""
-    ports = None if pool.ports is None else parse_port_range(pool.ports)
+    ports = None if pool.ports is None else parse_port_slice(pool.ports)
     found: list[SourceEntry] = []
     for text in pool.addresses:
         entry = parse_source(text)
@@ -194,5 +196,5 @@ def _check_overlaps(entries: list[tuple[PoolSettings, tuple[SourceEntry, ...]]])
         open_ones.append((entry, pool))
 
 
-def _are_apart(one: PortRange | None, other: PortRange | None) -> bool:
+def _are_apart(one: PortSlice | None, other: PortSlice | None) -> bool:
     return one is not None and other is not None and not one.overlaps(other)

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 from masque.target import IPAddress
-from relay.settings import PortRange, SourceEntry
+from relay.settings import PortSlice, SourceEntry
 from relay.source import bind_source
 
 __all__ = ["KEY_SIZE", "Source", "SourceState", "SourceTable", "can_bind"]
@@ -46,7 +46,7 @@ class Source:
 
     network: IPv4Network | IPv6Network
     "A network of one address, or an IPv6 network to draw from."
-    ports: PortRange | None
+    ports: PortSlice | None
     "The ports that are ours; None for what the system allows."
     seed: bytes = field(init=False, repr=False)
     "What rendezvous hashing knows it by."
@@ -117,7 +117,7 @@ class SourceTable:
             retry: seconds between attempts to bind lost sources again.
         """
         self._retry = retry
-        self._sources: dict[tuple[IPv4Network | IPv6Network, PortRange | None], Source] = {}
+        self._sources: dict[tuple[IPv4Network | IPv6Network, PortSlice | None], Source] = {}
         self._lost: list[Source] = []
         self._next_sweep = 0.0
 

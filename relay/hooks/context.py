@@ -16,7 +16,7 @@ from masque.geo import Location
 from masque.head import RequestHead
 from masque.target import IPAddress, Target
 from relay.errors import Remark
-from relay.settings import PortRange
+from relay.settings import PortSlice
 
 __all__ = [
     "AuthScheme",
@@ -86,7 +86,7 @@ class EgressBinding:
 
     source: IPAddress | None = None
     "The source address to bind, of the target address's family; None leaves it to the system."
-    ports: PortRange | None = None
+    ports: PortSlice | None = None
     "The ports of the source that may be used; None for what the system allows."
     is_free: bool = False
     "True for an address that no interface has, of a network that is routed to this machine."

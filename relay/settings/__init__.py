@@ -20,7 +20,7 @@ from relay.settings.dump import describe_settings, dump_settings, redacted
 from relay.settings.egress_file import read_egress_file
 from relay.settings.load import SettingsError, load_settings, require_certificate
 from relay.settings.probe import Capabilities, probe_capabilities
-from relay.settings.sources import PortRange, SourceEntry, parse_port_range, parse_source
+from relay.settings.sources import PortSlice, SourceEntry, parse_port_slice, parse_source
 from relay.settings.system import resolver_upstreams, system_upstreams
 from relay.settings.tree import Settings
 from relay.settings.values import (
@@ -45,7 +45,7 @@ __all__ = [
     "ListenSettings",
     "PolicySettings",
     "PoolSettings",
-    "PortRange",
+    "PortSlice",
     "QuicSettings",
     "ResolverSettings",
     "ScryptCost",
@@ -63,7 +63,7 @@ __all__ = [
     "load_settings",
     "parse_basic_entry",
     "parse_duration",
-    "parse_port_range",
+    "parse_port_slice",
     "parse_preshared_entry",
     "parse_source",
     "parse_upstream",

@@ -1,4 +1,7 @@
-"""Reads the file of `egress.file`: pools and quarantine, in TOML or JSON."""
+"""Reads the file of `egress.file`: pools and quarantine, in TOML or JSON.
+
+A message names the place in the file and what is wrong there; never the value, so that it may go into a log.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,8 @@ def read_egress_file(path: Path) -> EgressFile:
         raise SettingsError(f"egress.file: {path} is not valid {kind}: {error}") from None
     if not isinstance(document, dict):
         raise SettingsError(f"egress.file: {path} must hold pools and quarantine")
+    if not document:  # such as one that is being written just now
+        raise SettingsError(f"egress.file: {path} is empty")
     try:
         return EgressFile.model_validate(document)
     except ValidationError as error:

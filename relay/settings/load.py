@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 from relay.settings.schema import SettingPath, branches, dotted, is_list, is_optional, leaves
 from relay.settings.tree import Settings
 
-__all__ = ["SettingsError", "describe_detail", "load_settings", "require_certificate"]
+__all__ = ["SettingsError", "load_settings", "require_certificate"]
 
 ENV_PREFIX = "RELAY_"
 "What the names of all our environment variables begin with."
@@ -231,11 +231,8 @@ def _describe(detail: ErrorDetails, sources: Mapping[SettingPath, str]) -> str:
 
 
 def describe_detail(detail: ErrorDetails) -> str:
-    """Say in one line what is wrong in a document that is no settings file, and where."""
-    given = detail["input"]
-    value = f", not {str(given)[:80]}" if isinstance(given, str | int | float) else ""
-    place = _place(detail["loc"]).removeprefix(".")
-    return f"{place}: {_reason(detail)}{value if value.isprintable() else ''}"
+    """Say in one line what is wrong in a document beside the settings, and where; never the value."""
+    return f"{_place(detail['loc']).removeprefix('.')}: {_reason(detail)}"
 
 
 def _place(parts: Sequence[int | str]) -> str:

@@ -9,13 +9,13 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-__all__ = ["PortRange", "SourceEntry", "parse_port_range", "parse_source"]
+__all__ = ["PortSlice", "SourceEntry", "parse_port_slice", "parse_source"]
 
 _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class PortRange:
+class PortSlice:
     """A slice of an address's ports, both ends included."""
 
     low: int
@@ -31,7 +31,7 @@ class PortRange:
         """Say whether a port is in it."""
         return self.low <= port <= self.high
 
-    def overlaps(self, other: PortRange) -> bool:
+    def overlaps(self, other: PortSlice) -> bool:
         """Say whether the two have a port in common."""
         return self.low <= other.high and other.low <= self.high
 
@@ -42,11 +42,11 @@ class SourceEntry:
 
     network: IPv4Network | IPv6Network
     "One address, or all of a network."
-    ports: PortRange | None = None
+    ports: PortSlice | None = None
     "The ports, or None for those of the pool or the system."
 
 
-def parse_port_range(text: str) -> PortRange:
+def parse_port_slice(text: str) -> PortSlice:
     """Read `40000-49999`.
 
     Raises:
@@ -55,7 +55,7 @@ def parse_port_range(text: str) -> PortRange:
     found = _PORTS.fullmatch(text.strip())
     if found is None or not 1 <= int(found[1]) < int(found[2]) <= 65535:
         raise ValueError('must be a range of ports within 1..65535, like "40000-49999"')
-    return PortRange(int(found[1]), int(found[2]))
+    return PortSlice(int(found[1]), int(found[2]))
 
 
 def parse_source(text: str) -> SourceEntry:
@@ -74,4 +74,4 @@ def parse_source(text: str) -> SourceEntry:
         raise ValueError("must be an address, or a network with all host bits zero, like 192.0.2.16/28") from None
     if network.is_multicast or network.network_address.is_unspecified or network.is_link_local:
         raise ValueError("must be unicast addresses of more than one link")
-    return SourceEntry(network, parse_port_range(words[1]) if len(words) == 2 else None)
+    return SourceEntry(network, parse_port_slice(words[1]) if len(words) == 2 else None)

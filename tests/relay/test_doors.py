@@ -7,7 +7,7 @@ import pkgutil
 
 import pytest
 
-INSIDE = {"relay.settings.schema"}
+INSIDE = {"relay.settings.schema", "relay.egress.nearest", "relay.egress.session", "relay.egress.wish"}
 "Modules that serve their own room only."
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,8 +22,11 @@ from relay.egress import read_status
 from relay.errors import FailureKind
 from relay.hooks import EgressBinding, ExchangeContext, Hooks, Replace, TunnelKind
 from relay.quic.development import write_certificates
-from relay.source import system_port_range
-from relay.telemetry import Metric
+from relay.quic.engine import EngineName
+from relay.server import Server, prepare
+from relay.settings import load_settings
+from relay.source import system_ports
+from relay.telemetry import CounterMetrics, Metric
 from tests.relay.hooks_rig import KINDS, application, round_trip
 from tests.relay.rig import Relay, TcpOrigin, UdpOrigin, eventually, running_relay, tcp_origin, udp_origin
 
@@ -54,7 +58,7 @@ def pool(*addresses: str, **more: object) -> dict[str, object]:
 
 
 def two_ports() -> str:
-    system = system_port_range()
+    system = system_ports()
     assert system is not None
     return f"{system.high - 1}-{system.high}"
 
@@ -189,3 +193,33 @@ async def status_of(path: Path) -> list[tuple[object, ...]]:
     assert status is not None
     sources = [source for its in status["pools"] for source in its["sources"]]
     return [tuple(source[name] for name in ("network", "state", "tunnels", "opened")) for source in sources]
+
+
+async def test_the_configuration_of_the_document_runs_as_printed(folder: Path, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/egress.md").read_text(encoding="utf-8")
+    block = text.partition("```toml\n")[2].partition("```")[0]
+    key = text.partition("The key that goes with it is `")[2].partition("`")[0]
+    (tmp_path / "egress-demo.toml").write_text(block)
+    settings = load_settings(
+        tmp_path / "egress-demo.toml",
+        {},
+        {
+            "listen.port": "0",
+            "tls.certificate": str(folder / "server.pem"),
+            "tls.private_key": str(folder / "server.key"),
+            "egress.status": str(tmp_path / "egress-demo.sock"),
+        },
+    )
+    async with tcp_origin() as tcp, asyncio.TaskGroup() as tasks:
+        server = Server(prepare(settings), CounterMetrics())
+        tasks.create_task(server.run())
+        await server.is_ready.wait()
+        relay = Relay(server, CounterMetrics(), key, folder, EngineName.QH3)
+        for hint in ("u33d-DE", "u281-DE", "u09t-FR"):
+            async with hinting(relay, hint) as client:
+                with suppress(ClientError):
+                    await round_trip(client, TunnelKind.TCP, tcp.port)
+        async with relay.client() as client:
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+        server.stop()
+    assert [peer.rpartition(".")[0] for peer in tcp.peers] == ["127.0.3", "127.0.2", "127.0.1"]

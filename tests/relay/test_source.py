@@ -11,18 +11,18 @@ from ipaddress import ip_address
 import pytest
 
 from relay import source as binding
-from relay.settings import PortRange
-from relay.source import bind_source, kernel_picks_from, system_port_range
+from relay.settings import PortSlice
+from relay.source import bind_source, kernel_picks_from, system_ports
 
 FAMILIES = [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
 KINDS = [socket.SOCK_STREAM, socket.SOCK_DGRAM]
 
 
-def slice_of(size: int) -> PortRange:
+def slice_of(size: int) -> PortSlice:
     """Ports that the kernel can pick from, and that nobody else is likely to use."""
-    system = system_port_range()
+    system = system_ports()
     assert system is not None
-    return PortRange(system.high - 800, system.high - 801 + size)
+    return PortSlice(system.high - 800, system.high - 801 + size)
 
 
 @pytest.fixture(params=["kernel", "tried"])
@@ -95,10 +95,10 @@ def test_an_address_of_nobody_cannot_be_bound(kind: socket.SocketKind) -> None:
 
 
 def test_a_slice_outside_of_the_systems_range_is_not_left_to_the_kernel() -> None:
-    system = system_port_range()
+    system = system_ports()
     assert system is not None
-    assert not kernel_picks_from(PortRange(system.low - 1, system.low + 5))
-    assert not kernel_picks_from(PortRange(system.high - 5, system.high + 1))
+    assert not kernel_picks_from(PortSlice(system.low - 1, system.low + 5))
+    assert not kernel_picks_from(PortSlice(system.high - 5, system.high + 1))
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
-        bind_source(sock, ip_address("127.0.0.1"), PortRange(system.low - 40, system.low - 1))
+        bind_source(sock, ip_address("127.0.0.1"), PortSlice(system.low - 40, system.low - 1))
         assert system.low - 40 <= sock.getsockname()[1] < system.low

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, model_validator
 
 from masque.geo import check_country, check_geohash, check_region
 from relay.settings.branches.bounds import Branch, Duration, Network, SfToken, lasting, readable_by, within
-from relay.settings.sources import parse_port_range, parse_source
+from relay.settings.sources import parse_port_slice, parse_source
 
 __all__ = ["EgressFile", "EgressSettings", "PoolSettings"]
 
@@ -29,7 +29,7 @@ class PoolSettings(Branch):
     """What operators call it."""
     addresses: tuple[Annotated[str, readable_by(parse_source)], ...]
     """Addresses and networks, of either family."""
-    ports: Annotated[str, readable_by(parse_port_range)] | None = None
+    ports: Annotated[str, readable_by(parse_port_slice)] | None = None
     """The ports of all its addresses that are this relay's; an entry of `addresses` may have its own."""
     country: Annotated[str, AfterValidator(check_country)] | None = None
     """ISO 3166-1."""
