@@ -190,13 +190,13 @@ class Server:
         if self._endpoint is not None:
             self._endpoint.factory = factory
 
-    def reload_egress(self) -> None:
+    async def reload_egress(self) -> None:
         """Read the file of `egress.file` again; the pools and the quarantine so far stay on error.
 
         Raises:
             relay.settings.SettingsError: the file cannot be used.
         """
-        self.egress.reload()
+        await self.egress.reload()
 
     async def run(self) -> None:
         """Serve until `stop`, then drain and return."""

@@ -169,14 +169,14 @@ async def _announce(server: Server, settings: Settings, hint: Callable[[str], st
         print(hint(address), flush=True)
 
 
-def _reload_egress(server: Server) -> None:
+async def _reload_egress(server: Server) -> None:
     if server.settings.egress.file is None:
         return
     try:
-        server.reload_egress()
+        await server.reload_egress()
         _log.info("egress_reloaded")
     except SettingsError as error:
-        _log.error("egress_refused", reason=str(error))
+        _log.error("egress_refused", reason="; ".join(str(error).splitlines()))
 
 
 async def _obey_signals(server: Server, serving: asyncio.Task[None]) -> None:
@@ -190,7 +190,7 @@ async def _obey_signals(server: Server, serving: asyncio.Task[None]) -> None:
                     _log.info("certificate_reloaded")
                 except EngineError as error:
                     _log.error("certificate_refused", reason=str(error))
-                _reload_egress(server)
+                await _reload_egress(server)
             elif stopping:
                 serving.cancel()
                 return

@@ -20,7 +20,7 @@ from relay.settings import (
     read_egress_file,
 )
 
-__all__ = ["EgressPlan", "Pool", "load_plan"]
+__all__ = ["EgressPlan", "Pool", "PoolDraft", "load_plan", "make_plan", "read_draft"]
 
 Network = IPv4Network | IPv6Network
 
@@ -46,6 +46,16 @@ class Pool:
         return any(source.is_up for source in self.sources[version])
 
 
+@dataclass(frozen=True, slots=True)
+class PoolDraft:
+    """What settings and file say of pools, checked."""
+
+    entries: tuple[tuple[PoolSettings, tuple[SourceEntry, ...]], ...]
+    "The pools, each with its addresses."
+    quarantine: tuple[Network, ...]
+    "What the operator took out of service."
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class EgressPlan:
     """All pools, and who leaves from which."""
@@ -56,8 +66,6 @@ class EgressPlan:
     "Of tunnels for which no location is known."
     principals: dict[str, Pool]
     "Pools of principals that have one."
-    quarantine: tuple[Network, ...]
-    "What the operator took out of service."
     leaves_rest: bool
     "True when the system may choose for a family that the default pool has no address of."
 
@@ -89,7 +97,16 @@ def load_plan(settings: EgressSettings, table: SourceTable) -> EgressPlan:
 
     Args:
         settings: the branch `egress`.
-        table: where the sources are kept; ones that it knows keep what is known of them. Unchanged on error.
+        table: where the sources are kept.
+
+    Raises:
+        SettingsError: the file cannot be used, or pools contradict each other.
+    """
+    return make_plan(settings, read_draft(settings), table)
+
+
+def read_draft(settings: EgressSettings) -> PoolDraft:
+    """Read the file, if there is one, and check all pools. Touches nothing else: it may run in a thread.
 
     Raises:
         SettingsError: the file cannot be used, or pools contradict each other.
@@ -99,45 +116,48 @@ def load_plan(settings: EgressSettings, table: SourceTable) -> EgressPlan:
     if settings.file is not None:
         file = read_egress_file(settings.file)
         pools, quarantine = pools + file.pools, file.quarantine
-    if pools and (settings.ipv4 is not None or settings.ipv6 is not None):
-        raise SettingsError("egress.ipv4, egress.ipv6: cannot be set together with pools, which egress.file has")
-    if settings.file is not None and not pools:
-        raise SettingsError(f"egress.file: {settings.file} has no pools, and the settings have none")
-    if pools:
-        entries = [(pool, _read_entries(pool)) for pool in pools]
-        _check_names(pools, settings.default)
-        _check_overlaps(entries)
-        plan = _join(settings, entries, quarantine, table)
-    else:
-        plan = _plain_plan(settings, quarantine, table)
-    table.keep(plan.sources, quarantine)
+        if not pools:
+            raise SettingsError(f"egress.file: {settings.file} has no pools, and the settings have none")
+        if settings.ipv4 is not None or settings.ipv6 is not None:
+            raise SettingsError("egress.ipv4, egress.ipv6: cannot be set together with pools, which egress.file has")
+    entries = tuple((pool, _read_entries(pool)) for pool in pools)
+    _check_names(pools, settings.default)
+    _check_overlaps(entries)
+    return PoolDraft(entries, quarantine)
+
+
+def make_plan(settings: EgressSettings, draft: PoolDraft, table: SourceTable) -> EgressPlan:
+    """Make the plan of a draft.
+
+    Args:
+        settings: the branch `egress`.
+        draft: what `read_draft` found.
+        table: where the sources are kept; ones that it knows keep what is known of them, ones that are no longer
+            wanted are forgotten.
+    """
+    plan = _join(settings, draft, table) if draft.entries else _plain_plan(settings, table)
+    table.keep(plan.sources, draft.quarantine)
     return plan
 
 
-def _plain_plan(settings: EgressSettings, quarantine: tuple[Network, ...], table: SourceTable) -> EgressPlan:
+def _plain_plan(settings: EgressSettings, table: SourceTable) -> EgressPlan:
     """One pool of the two addresses that settings may name; the system chooses for the rest."""
-    if settings.default is not None:
-        raise SettingsError("egress.default: names a pool, and there are none")
     sources: dict[int, tuple[Source, ...]] = {4: (), 6: ()}
     for address in (settings.ipv4, settings.ipv6):
         if address is not None:
             sources[address.version] = (table.take(SourceEntry(ip_network(address))),)
     pool = Pool("default", sources)
-    return EgressPlan((pool,), pool, {}, quarantine, leaves_rest=True)
+    return EgressPlan((pool,), pool, {}, leaves_rest=True)
 
 
-def _join(
-    settings: EgressSettings,
-    entries: list[tuple[PoolSettings, tuple[SourceEntry, ...]]],
-    quarantine: tuple[Network, ...],
-    table: SourceTable,
-) -> EgressPlan:
-    pools = tuple(_make_pool(pool, own, table) for pool, own in entries)
+def _join(settings: EgressSettings, draft: PoolDraft, table: SourceTable) -> EgressPlan:
+    """The pools of the settings and of the file, and who leaves from which."""
+    pools = tuple(_make_pool(pool, own, table) for pool, own in draft.entries)
     by_name = {pool.name: pool for pool in pools}
     free = [pool for pool in pools if pool.location.country is None]
     default = by_name[settings.default] if settings.default is not None else (free or pools)[0]
-    principals = {principal: by_name[pool.name] for pool, _ in entries for principal in pool.principals}
-    return EgressPlan(pools, default, principals, quarantine, leaves_rest=False)
+    principals = {principal: by_name[pool.name] for pool, _ in draft.entries for principal in pool.principals}
+    return EgressPlan(pools, default, principals, leaves_rest=False)
 
 
 def _make_pool(pool: PoolSettings, entries: tuple[SourceEntry, ...], table: SourceTable) -> Pool:
@@ -179,7 +199,7 @@ def _check_names(pools: tuple[PoolSettings, ...], default: str | None) -> None:
             raise SettingsError(f"egress pools: the principal {principal} is in two of them")
 
 
-def _check_overlaps(entries: list[tuple[PoolSettings, tuple[SourceEntry, ...]]]) -> None:
+def _check_overlaps(entries: tuple[tuple[PoolSettings, tuple[SourceEntry, ...]], ...]) -> None:
     """An address is in one pool once, or several times with slices of ports that are apart, in one place."""
     found = sorted(
         ((entry, pool) for pool, own in entries for entry in own),

@@ -7,6 +7,7 @@ port towards a target is passed over for that tunnel. What an earlier hook has c
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from masque.errors import Malformed
 from masque.geo import Location
 from masque.target import IPAddress
 from relay.egress.nearest import Grade, Nearest, remark_on
-from relay.egress.pools import Pool, load_plan
+from relay.egress.pools import Pool, load_plan, make_plan, read_draft
 from relay.egress.session import session_of
 from relay.egress.sources import Source, SourceTable
 from relay.egress.wish import wanted_location
@@ -95,13 +96,14 @@ class Egress:
             tunnel_closed=lambda ctx, _outcome: self.tunnel_closed(ctx),
         )
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
         """Read the file again; what is known of sources that stay is kept, and tunnels are let be.
 
         Raises:
             relay.settings.SettingsError: the pools cannot be used; those so far stay.
         """
-        self.plan = load_plan(self._settings, self._table)
+        draft = await asyncio.to_thread(read_draft, self._settings)
+        self.plan = make_plan(self._settings, draft, self._table)
         self._nearest = self._search()
 
     def own_addresses(self) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -17,6 +17,8 @@ from relay.egress import Egress, EgressPlan, SourceTable, bind_status, encode_ge
 from relay.egress.nearest import Grade, Nearest, grade_pool
 from relay.settings import EgressSettings, Settings, SettingsError, dump_settings, load_settings
 
+pytestmark = pytest.mark.anyio
+
 A: dict[str, Any] = {"name": "a", "addresses": ["192.0.2.0/31", "2001:db8::/64"]}
 B: dict[str, Any] = {
     "name": "b",
@@ -56,7 +58,7 @@ def test_networks_become_sources() -> None:
     [
         ([A, A], {}, "egress pool a: the name is used twice"),
         ([A], {"default": "b"}, "egress.default: there is no pool b"),
-        ([], {"default": "b"}, "egress.default: names a pool, and there are none"),
+        ([], {"default": "b"}, "egress.default: there is no pool b"),
         ([A, {**B, "addresses": ["192.0.2.1"]}], {}, "egress pool b: 192.0.2.1/32 is in a already"),
         ([A, {**B, "addresses": ["2001:db8::7"]}], {}, "egress pool b: 2001:db8::7/128 is in a already"),
         ([{**A, "addresses": ["10.0.0.0/8"]}], {}, "egress pool a: 10.0.0.0/8 has more than 4096 addresses"),
@@ -149,24 +151,24 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         plan_of(ipv4="192.0.2.9", file=tmp_path / "pools.json")
 
 
-def test_a_reload_keeps_what_is_known_and_a_bad_file_changes_nothing(tmp_path: Path) -> None:
+async def test_a_reload_keeps_what_is_known_and_a_bad_file_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "pools.json"
     path.write_text(json.dumps({"pools": [A]}))
     egress = Egress(EgressSettings(file=path))
     first = next(egress.plan.sources)
     first.tunnels = 3
     path.write_text(json.dumps({"pools": [{**A, "name": "z"}, B], "quarantine": ["192.0.2.0/32"]}))
-    egress.reload()
+    await egress.reload()
     assert next(egress.plan.sources) is first
     assert (first.tunnels, first.state) == (3, "quarantined")
     plan = egress.plan
     path.write_text("{")
     with pytest.raises(SettingsError):
-        egress.reload()
+        await egress.reload()
     assert egress.plan is plan
     assert first.state == "quarantined"
     path.write_text(json.dumps({"pools": [A]}))
-    egress.reload()
+    await egress.reload()
     states = [first.state.value]
     assert states == ["in service"]
 
