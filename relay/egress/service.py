@@ -18,7 +18,7 @@ from masque.errors import Malformed
 from masque.geo import Location
 from masque.target import IPAddress
 from relay.egress.nearest import Grade, Nearest, remark_on
-from relay.egress.pools import Pool, load_plan, make_plan, read_draft
+from relay.egress.pools import EgressPlan, Pool, load_plan, make_plan, read_draft
 from relay.egress.session import session_of
 from relay.egress.sources import Source, SourceTable
 from relay.egress.wish import wanted_location
@@ -83,8 +83,7 @@ class Egress:
         "Where counts go; whoever serves sets it."
         self._rotation = settings.rotation.total_seconds()
         self._table = SourceTable(settings.retry.total_seconds())
-        self.plan = load_plan(settings, self._table)
-        self._nearest = self._search()
+        self._adopt(load_plan(settings, self._table))
 
     @property
     def hooks(self) -> Hooks:
@@ -103,15 +102,17 @@ class Egress:
             relay.settings.SettingsError: the pools cannot be used; those so far stay.
         """
         draft = await asyncio.to_thread(read_draft, self._settings)
-        self.plan = make_plan(self._settings, draft, self._table)
-        self._nearest = self._search()
+        self._adopt(make_plan(self._settings, draft, self._table))
 
     def own_addresses(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """Return all egress addresses, in quarantine or not, as the fewest networks."""
         return self.plan.own_addresses()
 
-    def _search(self) -> Nearest:
-        return Nearest(self.plan.pools, self._settings.reach, other_countries=self._settings.other_countries)
+    def _adopt(self, plan: EgressPlan) -> None:
+        settings = self._settings
+        self.plan = plan
+        self._is_located = plan.is_located
+        self._nearest = Nearest(plan.pools, settings.reach, other_countries=settings.other_countries)
 
     # What the chain calls.
 
@@ -182,7 +183,7 @@ class Egress:
     def _find_way(self, ctx: ExchangeContext) -> _Way:
         plan = self.plan
         way = _Way()
-        if plan.is_located:
+        if self._is_located:
             try:
                 way.wanted = wanted_location(ctx)
             except Malformed:

@@ -44,6 +44,8 @@ class EgressSession:
         sources = pool.sources[version]
         its_pool, kept = self._chosen.get((pool.name, version), (None, None))
         if kept is not None and kept.is_up and (its_pool is pool or kept in sources):
+            if its_pool is not pool:  # a reload made the pools anew
+                self._chosen[pool.name, version] = (pool, kept)
             if kept not in refused:
                 return kept
         else:

@@ -20,7 +20,8 @@ ADDRESSES = ["127.0.0.71", "127.0.0.72", "127.0.0.73"]
 
 
 def document(*quarantine: str) -> str:
-    return json.dumps({"pools": [{"name": "a", "addresses": ADDRESSES}], "quarantine": quarantine})
+    pools = [{"name": "a", "addresses": ADDRESSES, "country": "DE", "geohash": "u33"}]
+    return json.dumps({"pools": pools, "quarantine": quarantine})
 
 
 async def source_of_a_tunnel(client: RelayClient, origin: TcpListener) -> str:
@@ -40,11 +41,11 @@ async def states(path: Path) -> list[str]:
 async def test_a_quarantine_takes_effect_at_once_and_ends_again(certificates: Path, tmp_path: Path) -> None:
     file, status = tmp_path / "pools.json", tmp_path / "status"
     file.write_text(document())
-    settings = {"egress.file": str(file), "egress.status": str(status)}
+    settings = {"egress.file": str(file), "egress.status": str(status), "telemetry.level": "debug"}
     async with (
         tcp_listener() as origin,
         running_process(certificates, "qh3", settings) as relay,
-        relay.client() as client,
+        relay.client(fields=((b"sec-ch-geohash", b"u33d8zq-DE"),)) as client,
     ):
         first = await source_of_a_tunnel(client, origin)
         assert await source_of_a_tunnel(client, origin) == first
@@ -65,4 +66,7 @@ async def test_a_quarantine_takes_effect_at_once_and_ends_again(certificates: Pa
         relay.process.send_signal(signal.SIGHUP)
         await until(lambda: relay.output.count("egress_reloaded") == 2)
         assert await states(status) == ["in service"] * 3
-    assert "127.0.0.1:" not in relay.output.replace(f"127.0.0.1:{relay.port}", "")
+    told = relay.output.replace(f"127.0.0.1:{relay.port}", "")
+    assert "tunnel_closed" in told
+    for secret in ("u33d8zq", "127.0.0.1", str(origin.port), *ADDRESSES):
+        assert secret not in told

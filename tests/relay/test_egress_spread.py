@@ -12,7 +12,7 @@ from relay.egress import Pool, SourceState, SourceTable
 from relay.egress.session import EgressSession
 from relay.settings import SourceEntry
 
-SESSIONS = 12_000
+SESSIONS = 6_000
 
 
 def pool_of(count: int) -> Pool:
@@ -37,13 +37,13 @@ def test_sessions_spread_evenly_over_the_addresses(addresses: int) -> None:
 
 def test_the_measure_finds_an_uneven_spread() -> None:
     """A tenth more on one half of 200 addresses does not pass."""
-    counts: Counter[object] = Counter(number % 200 if number % 20 else number % 100 for number in range(SESSIONS))
+    counts: Counter[object] = Counter(number % 200 if number % 20 else number % 100 for number in range(12_000))
     assert deviation(counts.values(), 200) > 5
 
 
 def test_only_the_sessions_of_an_address_that_goes_move_and_they_spread_over_the_rest() -> None:
     pool = pool_of(20)
-    sessions = [EgressSession(0.0) for _ in range(SESSIONS // 2)]
+    sessions = [EgressSession(0.0) for _ in range(SESSIONS)]
     before = [session.pick(pool, 4) for session in sessions]
     gone = pool.sources[4][3]
     gone.is_quarantined = True
@@ -83,3 +83,16 @@ def test_the_address_of_the_subnets_routers_is_never_drawn() -> None:
     source = SourceTable(10.0).take(SourceEntry(IPv6Network("2001:db8::/126")))
     drawn = {source.address_for(key) for key in map(key_of, range(200))}
     assert drawn == {ip_network("2001:db8::/126")[number] for number in (1, 2, 3)}
+
+
+def test_a_reload_moves_no_session_whose_address_stays() -> None:
+    table = SourceTable(10.0)
+    entries = [SourceEntry(ip_network(f"198.18.0.{number}")) for number in range(8)]
+    before = Pool("a", {4: tuple(map(table.take, entries[:6])), 6: ()})
+    after = Pool("a", {4: tuple(map(table.take, entries[2:])), 6: ()})
+    for _ in range(50):
+        session = EgressSession(0.0)
+        first = session.pick(before, 4)
+        second = session.pick(after, 4)
+        assert (second is first) == (first in after.sources[4])
+        assert session.pick(after, 4) is second
