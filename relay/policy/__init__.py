@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from relay.policy.addresses import SPECIAL_NETWORKS, SpecialNetwork, is_globally_reachable, special_network
-from relay.policy.embedded import embedded_ipv4
+from relay.policy.embedded import embedded_ipv4, isatap_ipv4
 from relay.policy.hook import PolicyGate
 from relay.policy.own import OwnAddresses, is_routed_locally, probe_local_routes
 from relay.policy.prefixes import PrefixTable
@@ -25,6 +25,7 @@ __all__ = [
     "embedded_ipv4",
     "is_globally_reachable",
     "is_routed_locally",
+    "isatap_ipv4",
     "probe_local_routes",
     "read_rules",
     "special_network",
