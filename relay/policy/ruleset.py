@@ -70,9 +70,11 @@ class RuleSet:
         self._others: list[int] = []
         for number, rule in enumerate(self.rules):
             self._put(number, rule)
-        opening = (n for n, rule in enumerate(self.rules) if rule.networks and rule.ruling is Ruling.ALLOW)
+        unseen = (n for n, rule in enumerate(self.rules) if rule.networks and not rule.names)
+        opening = (n for n in unseen if self.rules[n].ruling is Ruling.ALLOW)
         self.first_opening = next(opening, len(self.rules))
-        "The number of the first rule that allows networks; before it, what is denied without an address is denied."
+        """The number of the first rule that allows and is found by addresses alone: behind it, nothing is known to be
+        refused before there are addresses."""
 
     def _put(self, number: int, rule: Rule) -> None:
         if rule.names:

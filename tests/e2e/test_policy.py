@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 from collections.abc import Iterator
 from itertools import chain, repeat
@@ -14,7 +15,7 @@ import pytest
 from relay.cli import main
 from relay.client import ClientError, RelayClient
 from relay.hooks import TunnelKind
-from tests.e2e.command import complaint
+from tests.e2e.command import FOLDER, complaint
 from tests.e2e.conftest import StartRelay
 from tests.e2e.origins import tcp_echo, tcp_listener, udp_origin
 from tests.e2e.rig import resolving, running_process, until
@@ -134,6 +135,8 @@ class TestCheck:
             {"verdict": "allow", "names": ["intern.example"], "networks": ["10.0.0.0/8"]},
             {"verdict": "deny", "names": ["tracker.example"]},
             {"verdict": "deny", "principals": ["preshared-2"]},
+            {"verdict": "allow", "networks": ["192.168.0.0/16"]},
+            {"verdict": "deny", "schemes": ["basic"]},
         ]
     )
 
@@ -159,11 +162,12 @@ class TestCheck:
                 "at an address that no rule names and that is globally reachable: allow, by the default",
             ),
             (
-                "b.example:443 --principal preshared-2",
+                "b.example:443 --scheme basic",
                 1,
                 "before it is resolved: nothing refuses it; each address is judged then (try --address)\n"
-                "at an address that no rule names and that is globally reachable: deny, by policy.rules[2]",
+                "at an address that no rule names and that is globally reachable: deny, by policy.rules[4]",
             ),
+            ("b.example:443 --principal preshared-2", 1, "before it is resolved: deny, by policy.rules[2]"),
             ("b.example:25", 1, "before it is resolved: deny, by policy.denied_ports"),
         ],
     )
@@ -174,6 +178,22 @@ class TestCheck:
         found = capsys.readouterr()
         assert found.out.startswith(said)
         assert found.err == ""
+
+    def test_the_page_of_the_policy_does_what_it_says(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        page = (FOLDER / "docs/policy.md").read_text(encoding="utf-8")
+        config = tmp_path / "relay.toml"
+        config.write_text(page.partition("```toml\n")[2].partition("```")[0], encoding="utf-8")
+        commands = page.partition("```sh\n")[2].partition("```")[0].splitlines()
+        codes = [main(shlex.split(line.replace("relay.toml", str(config)))[1:]) for line in commands]
+        said = capsys.readouterr().out.splitlines()
+        assert codes == [1, 0, 1]
+        assert said == [
+            "before it is resolved: deny, by policy.rules[1]",
+            "10.1.2.3: allow, by policy.rules[0]",
+            "192.168.1.1: deny, by the default: private use, 192.168.0.0/16 (RFC 1918)",
+        ]
 
     @pytest.mark.parametrize("target", ["b.example", "a..b:443", "b.example:443 --alias 1.2.3"])
     def test_what_is_no_target(self, capsys: pytest.CaptureFixture[str], target: str) -> None:
