@@ -194,6 +194,8 @@ def _describe(detail: ErrorDetails, sources: Mapping[SettingPath, str]) -> str:
         names = ", ".join(f"{dotted(one)} ({sources.get(one, 'default')})" for one in blamed)
         return f"{names}: {wrong[members.end() :]}"
     given = detail["input"]
-    shows_value = path in leaves() and path[0] != "auth" and isinstance(given, str | int | float)
+    shows_value = (
+        path in leaves() and path[0] != "auth" and len(place) - size < 2 and isinstance(given, str | int | float)
+    )
     value = f", not {str(given)[:80]}" if shows_value else ""
     return f"{dotted(path)}{inside} ({sources.get(path, 'default')}): {wrong}{value if value.isprintable() else ''}"

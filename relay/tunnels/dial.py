@@ -82,18 +82,14 @@ async def dial_tcp(
     """
     race = _Race(port, choose)
     ordered = interleave(addresses) if memory is None else memory.order(addresses)
-    is_decided = True
     try:
         async with asyncio.timeout(timeout):
-            return await race.run(ordered, attempt_delay)
+            sock = await race.run(ordered, attempt_delay)
     except TimeoutError:
         raise RelayError(Failure(FailureKind.CONNECTION_TIMEOUT, Side.TARGET)) from None
-    except asyncio.CancelledError:
-        is_decided = False  # the client left; that says nothing of the target
-        raise
-    finally:
-        if memory is not None and is_decided:
-            race.teach(memory, attempt_delay)
+    if memory is not None:
+        race.teach(memory, attempt_delay)
+    return sock
 
 
 class _Race:
@@ -130,9 +126,10 @@ class _Race:
         return self._winner
 
     def teach(self, memory: ReachMemory, patience: float) -> None:
-        """Hand on what was learned: attempts that ended by themselves, and those that waited longer than a delay.
+        """Hand on what a won race says: of attempts that ended by themselves, and those that waited a delay or more.
 
-        One that was cut off earlier, because another won, says nothing.
+        One that was cut off earlier says nothing. Nor does a race without a winner: a port that swallows packets on
+        every address is the port's doing, and whoever dials one must not make a whole prefix look broken.
         """
         now = asyncio.get_running_loop().time()
         for address, since in self._waiting.items():

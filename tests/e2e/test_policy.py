@@ -201,6 +201,12 @@ class TestCheck:
         found = capsys.readouterr()
         assert (found.out, len(found.err.splitlines())) == ("", 1)
 
+    def test_without_a_target_it_reads_the_rules(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        file = tmp_path / "rules.toml"
+        file.write_text('[[rules]]\nverdict = "deny"\n')
+        assert main(["check", f"--set=policy.file={file}"]) == 0
+        assert f"# policy: 2 rules in all, {file} was read" in capsys.readouterr().out.splitlines()
+
     def test_rules_that_cannot_be_used(self, tmp_path: Path, good: list[str]) -> None:
         line = complaint("serve", *good, f"--set=policy.file={tmp_path / 'none.toml'}")
         assert line == f"policy.file: {tmp_path / 'none.toml'}: cannot be read: No such file or directory"

@@ -291,13 +291,27 @@ async def test_an_address_that_left_us_waiting_is_tried_last_the_next_time() -> 
         assert memory.standing(FIRST) is Standing.ANSWERED
 
 
-async def test_a_time_out_is_remembered_of_all_that_had_their_time() -> None:
+async def test_an_attempt_that_had_not_a_delays_time_says_nothing() -> None:
+    delay = 0.15
+
+    async def choose(address: IPAddress) -> EgressBinding:
+        if address == SIX:
+            await asyncio.sleep(delay * 0.9)
+        return EgressBinding()
+
+    with black_hole("::1") as port, listening_at(port, FIRST):
+        memory = remembering()
+        with await dial_tcp((SIX, FIRST), port, choose, LONG, delay, memory):
+            assert memory.standing(SIX) is Standing.UNKNOWN
+            assert memory.standing(FIRST) is Standing.ANSWERED
+
+
+async def test_a_race_that_nobody_wins_teaches_nothing() -> None:
     with black_hole(str(FIRST)) as port, black_hole("::1", port):
         memory = remembering()
         with pytest.raises(RelayError):
-            await dial_tcp((SIX, FIRST), port, Egress(), 0.25, 0.2, memory)
-        assert memory.standing(SIX) is Standing.SILENT
-        assert memory.standing(FIRST) is Standing.UNKNOWN, "it had not a delay's time"
+            await dial_tcp((SIX, FIRST), port, Egress(), 0.1, 0.01, memory)
+        assert len(memory) == 0
 
 
 async def test_who_refuses_has_answered() -> None:

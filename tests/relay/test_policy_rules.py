@@ -19,6 +19,7 @@ from relay.settings import (
     PolicyRule,
     PolicySettings,
     SettingsError,
+    dump_settings,
     load_settings,
     parse_domain,
     parse_port_range,
@@ -340,7 +341,23 @@ class TestFile:
 def test_rules_of_the_settings_name_the_member_that_is_wrong() -> None:
     with pytest.raises(SettingsError) as raised:
         load_settings(None, {}, {"policy.rules": '[{"verdict": "deny"}, {"verdict": "deny", "ports": [80, "9-1"]}]'})
-    assert str(raised.value).startswith("policy.rules[1].ports[1] (from the command line): must be a port")
+    line = str(raised.value)
+    assert line.startswith("policy.rules[1].ports[1] (from the command line): must be a port")
+    assert not line.endswith("9-1"), "what a rule names is not repeated: the line may go into a log"
+
+
+def test_rules_are_shown_as_they_can_be_read_back(tmp_path: Path) -> None:
+    settings = load_settings(
+        None,
+        {},
+        {
+            "policy.rules": '[{"verdict": "deny", "names": ["B\u00fccher.example"], "ports": [25, "80-90"]},'
+            ' {"verdict": "allow", "networks": ["10.0.0.0/8"], "kinds": ["udp"]}]'
+        },
+    )
+    file = tmp_path / "relay.toml"
+    file.write_text(dump_settings(settings))
+    assert load_settings(file).policy == settings.policy
 
 
 @given(st.text(max_size=40))
