@@ -2,7 +2,7 @@
 
 The only place where the environment and the settings file are read. A name that no setting has is refused in
 every source, so that a typo cannot pass for a default. Messages name the setting and where it was set, and
-show the value unless it belongs to `auth`.
+show the value unless it belongs to `auth` or is inside a table of a list.
 """
 
 from __future__ import annotations
