@@ -28,6 +28,7 @@ from relay.quic.endpoint import ServerEndpoint
 from relay.quic.engine import Address, Certificate, EngineFactory, EngineName, TransportLimits, load_factory
 from relay.quic.link import Link, LinkHandler
 from relay.quic.socket import UdpSocket, bind_udp
+from relay.quota import quota_hooks
 from relay.resolver import Resolver, resolver_hooks
 from relay.settings import Settings, SettingsError, Upstream, require_certificate, resolver_upstreams
 from relay.telemetry import Metrics
@@ -242,6 +243,7 @@ class Server:
             *hooks,
             auth_hooks(settings.auth),
             policy_hooks(settings.policy),
+            quota_hooks(settings.quotas, self.metrics),
             resolver_hooks(resolver),
             egress_hooks(settings.egress),
         ]

@@ -6,6 +6,8 @@ import json
 from datetime import timedelta
 from functools import reduce
 
+from pydantic import BaseModel
+
 from relay.settings.schema import SettingPath, dotted, leaves
 from relay.settings.tree import Settings
 
@@ -32,7 +34,7 @@ def dump_settings(settings: Settings) -> str:
             section = path[:-1]
             lines += ["", f"[{dotted(section)}]"]
         value = _shown(path, _value(settings, path))
-        lines.append(f"# {path[-1]} is not set" if value is None else f"{path[-1]} = {json.dumps(value)}")
+        lines.append(f"# {path[-1]} is not set" if value is None else f"{path[-1]} = {_toml(value)}")
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
@@ -48,6 +50,14 @@ def describe_settings() -> str:
     return "\n\n".join(paragraphs) + "\n"
 
 
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
+
+
 def _value(settings: Settings, path: SettingPath) -> object:
     return reduce(getattr, path, settings)
 
@@ -60,7 +70,13 @@ def _shown(path: SettingPath, value: object) -> object:
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
     if isinstance(value, tuple):
-        return [item if isinstance(item, int) else str(item) for item in value]
-    if value is None or isinstance(value, bool | int | str):
+        return [_item(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
+
+
+def _item(item: object) -> object:
+    if isinstance(item, BaseModel):
+        return item.model_dump(mode="json", exclude_unset=True)
+    return item if isinstance(item, int) else str(item)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from relay.settings.schema import SettingPath, branches, dotted, is_list, is_optional, leaves
@@ -34,6 +34,10 @@ _WORDS = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
     "byte_size": 'must be a size, like 65536, "64KiB" or "4MiB"',
+    "extra_forbidden": "is no setting",
+    "finite_number": "must be a number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
     "byte_size_unit": 'must be a size, like 65536, "64KiB" or "4MiB"',
     "int_from_float": "must be a whole number",
     "int_parsing": "must be a whole number",
@@ -41,6 +45,7 @@ _WORDS = {
     "int_type": "must be a whole number",
     "ip_v4_address": "must be an IPv4 address",
     "ip_v6_address": "must be an IPv6 address",
+    "model_type": "must be a table",
     "path_type": "must be a path",
     "string_type": "must be text",
     "tuple_type": "must be a list",
@@ -191,17 +196,23 @@ def _put_text(path: SettingPath, text: str, source: str, collected: _Collected) 
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, list):
-            example = "[25, 587]" if _holds_numbers(path) else '["a", "b"]'
-            collected.refuse(dotted(path), source, f"must be a JSON list, like {example}")
+            collected.refuse(dotted(path), source, f"must be a JSON list, like {_EXAMPLES[_item_kind(path)]}")
             return
     elif text == "" and is_optional(path):
         value = None
     collected.put(path, value, source)
 
 
-def _holds_numbers(path: SettingPath) -> bool:
+_EXAMPLES = {int: "[25, 587]", str: '["a", "b"]', BaseModel: '[{"a": 1}, {"a": 2}]'}
+"What a list looks like, by the kind of its items."
+
+
+def _item_kind(path: SettingPath) -> type:
     item = get_args(leaves()[path].annotation)[0]
-    return (get_args(item)[0] if get_origin(item) is Annotated else item) is int
+    kind = get_args(item)[0] if get_origin(item) is Annotated else item
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return BaseModel
+    return int if kind is int else str
 
 
 def _unknown(name: str, candidates: Iterable[str]) -> str:
@@ -216,6 +227,7 @@ def _describe(detail: ErrorDetails, sources: Mapping[SettingPath, str]) -> str:
     path: SettingPath = tuple(str(part) for part in parts)
     while path and path not in leaves() and path not in branches():
         path = path[:-1]
+    member = "".join(f".{part}" for part in parts[len(path) :]) if index else ""
     wrong = _reason(detail)
     members = re.match(r"([a-z_]+(?:, [a-z_]+)*): ", wrong)
     if path in branches() and members is not None:
@@ -225,7 +237,8 @@ def _describe(detail: ErrorDetails, sources: Mapping[SettingPath, str]) -> str:
     given = detail["input"]
     shows_value = path in leaves() and path[0] != "auth" and isinstance(given, str | int | float)
     value = f", not {str(given)[:80]}" if shows_value else ""
-    return f"{dotted(path)}{index} ({sources.get(path, 'default')}): {wrong}{value if value.isprintable() else ''}"
+    place = f"{dotted(path)}{index}{member} ({sources.get(path, 'default')})"
+    return f"{place}: {wrong}{value if value.isprintable() else ''}"
 
 
 def _reason(detail: ErrorDetails) -> str:

@@ -16,6 +16,7 @@ from relay.settings.branches import (
     ListenSettings,
     PolicySettings,
     QuicSettings,
+    QuotaSettings,
     ResolverSettings,
     TelemetrySettings,
     TemplateSettings,
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
     policy: PolicySettings = Field(default_factory=PolicySettings)
     resolver: ResolverSettings = Field(default_factory=ResolverSettings)
     egress: EgressSettings = Field(default_factory=EgressSettings)
+    quotas: QuotaSettings = Field(default_factory=QuotaSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
 

@@ -6,6 +6,7 @@ from relay.settings.branches.auth import AuthSettings
 from relay.settings.branches.egress import EgressSettings
 from relay.settings.branches.limits import LimitSettings
 from relay.settings.branches.policy import PolicySettings
+from relay.settings.branches.quotas import QuotaOverride, QuotaSettings
 from relay.settings.branches.resolver import ResolverSettings
 from relay.settings.branches.serving import ListenSettings, QuicSettings, TemplateSettings, TlsSettings
 from relay.settings.branches.telemetry import TelemetrySettings
@@ -17,6 +18,8 @@ __all__ = [
     "ListenSettings",
     "PolicySettings",
     "QuicSettings",
+    "QuotaOverride",
+    "QuotaSettings",
     "ResolverSettings",
     "TelemetrySettings",
     "TemplateSettings",
