@@ -1,7 +1,7 @@
 """Counts what running tunnels relay, from the counters that they keep anyway: nothing is added to the data path.
 
-Every tunnel is looked at once a second, a few of them at a time. So a principal can go beyond its volume by what its
-tunnels relay in a second, and no more.
+Every tunnel is looked at twice a second, a few of them at a time: once to find that the volume is used up, once to
+close it. So a principal can go beyond its volume by what its tunnels relay in a second, and no more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from relay.telemetry import Metric, Metrics, QuotaName
 
 __all__ = ["Lease", "Meter"]
 
-_ROUND = 1.0
+_ROUND = 0.5
 "Seconds in which each tunnel is looked at once."
 _STEP = 0.05
 "Seconds between two steps of a round, at the least."
