@@ -107,6 +107,7 @@ class H3Ingress:
         """A client asks for something."""
         context = self._sessions.get(session)
         if context is not None:
+            context.certificate = session.peer_certificate
             exchange.on_end = lambda: self.exchange_ended(session)
             self._on_exchange(exchange, context)
 

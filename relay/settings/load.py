@@ -229,9 +229,9 @@ def _describe(detail: ErrorDetails, sources: Mapping[SettingPath, str]) -> str:
         path = path[:-1]
     member = "".join(f".{part}" for part in parts[len(path) :]) if index else ""
     wrong = _reason(detail)
-    members = re.match(r"([a-z_]+(?:, [a-z_]+)*): ", wrong)
-    if path in branches() and members is not None:
-        blamed = [(*path, name) for name in members[1].split(", ")]
+    members = re.match(r"([a-z_.]+(?:, [a-z_.]+)*): ", wrong)
+    if (not path or path in branches()) and members is not None:
+        blamed = [(*path, *name.split(".")) for name in members[1].split(", ")]
         names = ", ".join(f"{dotted(one)} ({sources.get(one, 'default')})" for one in blamed)
         return f"{names}: {wrong[members.end() :]}"
     given = detail["input"]
