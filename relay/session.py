@@ -47,10 +47,6 @@ class Transport(Protocol):
     def holds_connection(self) -> bool:
         """Whether `hold` stops other streams too."""
 
-    @property
-    def peer_certificate(self) -> bytes | None:
-        """SHA-256 of the client's certificate, once the handshake is complete."""
-
     def send_stream(self, stream_id: int, data: bytes | memoryview, fin: bool = False) -> None:
         """Queue bytes on a stream."""
 
@@ -121,8 +117,6 @@ class Session:
         self.exchanges: dict[int, Exchange] = {}
         self.is_closed = False
         self.is_established = False
-        self.peer_certificate: bytes | None = None
-        "SHA-256 of the certificate that a client proved to own in the handshake."
         self._is_client = machine.is_client
         self._transport = transport
         self._observer = observer
@@ -144,7 +138,6 @@ class Session:
     def established(self, alpn: str | None) -> None:
         """The handshake is complete; the ALPN was h3 or TLS would have failed."""
         self.is_established = True
-        self.peer_certificate = self._transport.peer_certificate
 
     def stream_data(self, stream_id: int, data: bytes, fin: bool) -> None:
         """Bytes of a stream."""

@@ -29,7 +29,6 @@ class Transport:
     def __init__(self) -> None:
         self.max_datagram_payload = 1200
         self.holds_connection = False
-        self.peer_certificate: bytes | None = None
         self.written: defaultdict[int, bytes] = defaultdict(bytes)
         self.ended: list[int] = []
         self.resets: list[tuple[int, int]] = []
