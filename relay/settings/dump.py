@@ -50,14 +50,6 @@ def describe_settings() -> str:
     return "\n\n".join(paragraphs) + "\n"
 
 
-def _toml(value: object) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{name} = {_toml(one)}" for name, one in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value)
-
-
 def _value(settings: Settings, path: SettingPath) -> object:
     return reduce(getattr, path, settings)
 
@@ -69,14 +61,20 @@ def _shown(path: SettingPath, value: object) -> object:
         return [f"<{len(value)} {'entry' if len(value) == 1 else 'entries'}>"] if value else []
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
+    if isinstance(value, BaseModel):
+        given = value.model_dump(exclude_unset=True)
+        return {name: _shown((*path, name), member) for name, member in given.items()}
     if isinstance(value, tuple):
-        return [_item(item) for item in value]
+        return [item if isinstance(item, int) else _shown((), item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
 
 
-def _item(item: object) -> object:
-    if isinstance(item, BaseModel):
-        return item.model_dump(mode="json", exclude_unset=True)
-    return item if isinstance(item, int) else str(item)
+def _toml(value: object) -> str:
+    """Write a value as TOML does; a table stays on its line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(member)}" for name, member in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from relay.settings.branches import (
     AuthSettings,
+    DialSettings,
     EgressSettings,
     LimitSettings,
     ListenSettings,
@@ -49,6 +50,7 @@ class Settings(BaseSettings):
     resolver: ResolverSettings = Field(default_factory=ResolverSettings)
     egress: EgressSettings = Field(default_factory=EgressSettings)
     quotas: QuotaSettings = Field(default_factory=QuotaSettings)
+    dial: DialSettings = Field(default_factory=DialSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
 

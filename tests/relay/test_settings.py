@@ -466,7 +466,7 @@ def test_mistakes_in_quotas_and_client_certificates(given: dict[str, str], expec
         ('{"principal": "a", "scheme": "basic", "rate": 1}', "[0] (from the command line): must name either"),
         ('{"principal": "", "rate": 1}', "[0] (from the command line): must name a principal that is not empty"),
         ('{"principal": "a"}', "[0] (from the command line): must set one of tunnels, rate, burst and bytes"),
-        ('{"principal": "a", "tunnel": 1}', "[0].tunnel (from the command line): is no setting"),
+        ('{"principal": "a", "tunnel": 1}', "[0].tunnel (from the command line): is no member"),
         ('{"principal": "a", "tunnels": "many"}', "[0].tunnels (from the command line): must be a whole number"),
         ('{"scheme": "magic", "tunnels": 1}', "[0].scheme (from the command line): must be 'open', 'preshared'"),
         ('{"principal": "a", "rate": 1}, {"principal": "a", "bytes": "1GiB"}', " (from the command line): must have"),
