@@ -49,8 +49,8 @@ bench: $(BENCH_STAMP) ## the relay beside Envoy and the kernel's floor, in one r
 bench-peers: $(BENCH_STAMP) ## the relay beside its peers, with a compiled load generator; needs Rust and Go
 	@$(BIN)/python -m interop.bench.peers $(ARGS)
 
-interop: $(BENCH_STAMP) ## other projects' clients and servers against ours; PEER=... CASE=... for some, ARGS=... for more
-	@$(BIN)/python -m interop.matrix $(if $(PEER),--peer $(PEER)) $(if $(CASE),--case $(CASE)) $(ARGS)
+interop: $(BENCH_STAMP) ## all peers, written to interop/RESULTS.md; or PEER=... CASE=... for some, ARGS=... for more
+	@$(BIN)/python -m interop.matrix $(if $(PEER)$(CASE)$(ARGS),,--update) $(if $(PEER),--peer $(PEER)) $(if $(CASE),--case $(CASE)) $(ARGS)
 
 egress: $(STAMP) ## 10,000 tunnels from 200 addresses, seen from another network namespace; needs root
 	@$(BIN)/python -m interop.egress $(ARGS)

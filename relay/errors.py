@@ -92,6 +92,8 @@ class Failure:
     "`Proxy-Authenticate` values of a 407 (RFC 9110 §11.7.1)."
     remark: Remark | None = None
     "What else the client is told."
+    retry_after: int | None = None
+    "Seconds after which a RATE_LIMITED client may come again (RFC 9110 §10.2.3); None leaves it to `relay.outcome`."
     cause: BaseException | None = field(default=None, repr=False, compare=False)
     "The exception behind it. For debuggers; its text may name a target, so it is never shown."
     context: str = field(default="", repr=False, compare=False)

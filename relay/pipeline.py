@@ -34,7 +34,7 @@ from relay.hooks import (
 from relay.outcome import Outcome, accepted_fields, http_status, metric_label, response_fields
 from relay.poller import Poller
 from relay.telemetry import LimitName, Metric, Metrics, get_logger
-from relay.tunnels import TcpSplice, Tunnel, TunnelLimits, UdpRelay, dial_tcp, interleave, open_udp
+from relay.tunnels import Dialer, TcpSplice, Tunnel, TunnelLimits, UdpRelay, open_udp
 
 __all__ = ["Pipeline", "PipelineLimits"]
 
@@ -66,6 +66,7 @@ class Pipeline:
         templates: Sequence[Template],
         identity: str,
         limits: PipelineLimits,
+        dialer: Dialer,
         poller: Poller,
         tasks: asyncio.TaskGroup,
         metrics: Metrics,
@@ -77,6 +78,7 @@ class Pipeline:
             templates: where CONNECT-UDP is served.
             identity: the relay's name in Proxy-Status.
             limits: bounds.
+            dialer: connects to targets.
             poller: of the loop that runs the tasks.
             tasks: owns the exchanges' tasks.
             metrics: where outcomes are counted.
@@ -85,6 +87,7 @@ class Pipeline:
         self._templates = templates
         self._identity = identity
         self._limits = limits
+        self._dialer = dialer
         self._poller = poller
         self._tasks = tasks
         self._metrics = metrics
@@ -118,6 +121,9 @@ class Pipeline:
             self._refuse(exchange, Failure(FailureKind.PROXY_INTERNAL_ERROR, Side.RELAY, cause=exc))
         else:
             await self._follow(tunnel, context)
+        finally:
+            if context is not None:
+                self._chain.exchange_ended(context)
 
     async def _open(self, exchange: Exchange, context: ExchangeContext, request: TunnelRequest) -> Tunnel:
         """All phases up to the answer.
@@ -157,7 +163,7 @@ class Pipeline:
                 chosen[address] = _unless_rejected(await self._chain.choose_egress(context, address))
                 return chosen[address]
 
-        sock = await dial_tcp(addresses, context.target.port, choose, self._limits.connect)
+        sock = await self._dialer.connect(addresses, context.target.port, choose, self._limits.connect)
         try:
             context.egress = chosen.get(ip_address(sock.getpeername()[0]))
         except OSError:
@@ -177,7 +183,7 @@ class Pipeline:
         async def choose(address: IPAddress) -> EgressBinding:
             return _unless_rejected(await self._chain.choose_egress(context, address))
 
-        for address in interleave(addresses):
+        for address in self._dialer.order(addresses):
             try:
                 sock = await open_udp(address, context.target.port, choose)
             except OSError as error:
@@ -223,6 +229,7 @@ class Pipeline:
         """The tunnel's life: hooks hear of both ends, metrics count both."""
         self._metrics.count(Metric.TUNNELS_OPENED, 1, tunnel.kind)
         self._metrics.count(Metric.TUNNELS_ACTIVE, 1, tunnel.kind)
+        context.tunnel = tunnel
         self._chain.tunnel_opened(context)
         try:
             await asyncio.shield(tunnel.closed)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from relay.settings.branches import (
     AuthSettings,
+    DialSettings,
     EgressFile,
     EgressSettings,
     LimitSettings,
     ListenSettings,
+    PolicyRule,
     PolicySettings,
     PoolSettings,
     QuicSettings,
+    QuotaOverride,
+    QuotaSettings,
     ResolverSettings,
     TelemetrySettings,
     TemplateSettings,
@@ -19,6 +23,7 @@ from relay.settings.branches import (
 from relay.settings.dump import describe_settings, dump_settings, redacted
 from relay.settings.egress_file import read_egress_file
 from relay.settings.load import SettingsError, load_settings, require_certificate
+from relay.settings.policy_file import read_policy_file
 from relay.settings.probe import Capabilities, probe_capabilities
 from relay.settings.sources import PortSlice, SourceEntry, parse_port_slice, parse_source
 from relay.settings.system import resolver_upstreams, system_upstreams
@@ -30,7 +35,10 @@ from relay.settings.values import (
     encode_basic_entry,
     encode_preshared_entry,
     parse_basic_entry,
+    parse_client_entry,
+    parse_domain,
     parse_duration,
+    parse_port_range,
     parse_preshared_entry,
     parse_upstream,
 )
@@ -39,14 +47,18 @@ __all__ = [
     "AuthSettings",
     "BasicEntry",
     "Capabilities",
+    "DialSettings",
     "EgressFile",
     "EgressSettings",
     "LimitSettings",
     "ListenSettings",
+    "PolicyRule",
     "PolicySettings",
     "PoolSettings",
     "PortSlice",
     "QuicSettings",
+    "QuotaOverride",
+    "QuotaSettings",
     "ResolverSettings",
     "ScryptCost",
     "Settings",
@@ -62,13 +74,17 @@ __all__ = [
     "encode_preshared_entry",
     "load_settings",
     "parse_basic_entry",
+    "parse_client_entry",
+    "parse_domain",
     "parse_duration",
+    "parse_port_range",
     "parse_port_slice",
     "parse_preshared_entry",
     "parse_source",
     "parse_upstream",
     "probe_capabilities",
     "read_egress_file",
+    "read_policy_file",
     "redacted",
     "require_certificate",
     "resolver_upstreams",

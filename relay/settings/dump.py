@@ -54,15 +54,6 @@ def _value(settings: Settings, path: SettingPath) -> object:
     return reduce(getattr, path, settings)
 
 
-def _toml(value: object) -> str:
-    """Write a value as TOML: as JSON but for tables, which stand in one line."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{name} = {_toml(item)}" for name, item in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
-
-
 def _shown(path: SettingPath, value: object) -> object:
     if path == ("auth", "preshared") and isinstance(value, tuple):
         return [f"{str(entry)[:_DIGEST_SHOWN]}..." for entry in value]
@@ -71,9 +62,19 @@ def _shown(path: SettingPath, value: object) -> object:
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
     if isinstance(value, BaseModel):
-        return {name: _shown((*path, name), item) for name, item in value if item not in (None, ())}
+        given = value.model_dump(exclude_unset=True)
+        return {name: _shown((*path, name), member) for name, member in given.items()}
     if isinstance(value, tuple):
-        return [_shown(path, item) for item in value]
-    if value is None or isinstance(value, bool | int | str):
+        return [item if isinstance(item, int) else _shown((), item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
+
+
+def _toml(value: object) -> str:
+    """Write a value as TOML does; a table stays on its line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(member)}" for name, member in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)

@@ -12,11 +12,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from relay.settings.branches import EgressFile
-from relay.settings.load import SettingsError, describe_detail
+from relay.settings.problems import SettingsError, member_of, reason_of
 
 __all__ = ["read_egress_file"]
 
 _MAX_SIZE = 4 * 1024 * 1024
+_MAX_PROBLEMS = 5
+"Problems that are listed; a file of another kind could have thousands."
 
 
 def read_egress_file(path: Path) -> EgressFile:
@@ -47,5 +49,9 @@ def read_egress_file(path: Path) -> EgressFile:
     try:
         return EgressFile.model_validate(document)
     except ValidationError as error:
-        problems = [f"egress.file: {path}: {describe_detail(one)}" for one in error.errors(include_url=False)]
+        details = error.errors(include_url=False, include_input=False)
+        places = [
+            (member_of(detail["loc"]).removeprefix("."), reason_of(detail)) for detail in details[:_MAX_PROBLEMS]
+        ]
+        problems = [f"egress.file: {path}: {place}: {reason}" for place, reason in places]
     raise SettingsError("\n".join(dict.fromkeys(problems)))

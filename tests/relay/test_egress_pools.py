@@ -115,10 +115,10 @@ def test_a_file_in_either_language_adds_pools_and_quarantine(tmp_path: Path) -> 
     ("text", "complaint"),
     [
         ("pools = 1", "pools: must be a list"),
-        ("x = 1", "x: is no setting"),
+        ("x = 1", "x: is no member"),
         ("", "is empty"),
         ('quarantine = ["192.0.2.1"]', "has no pools, and the settings have none"),
-        ('[[pools]]\nname = "a"\n', "pools[0].addresses: must be set"),
+        ('[[pools]]\nname = "a"\n', "pools[0].addresses: must be there"),
         ('[[pools]]\nname = "a"\naddresses = ["x"]\n', "pools[0].addresses[0]: must be an address, or a network"),
         ('quarantine = ["192.0.2.1/24"]', "quarantine[0]: must be a network with all host bits zero"),
         ("pools = [", "is not valid TOML"),
