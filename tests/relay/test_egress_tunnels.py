@@ -171,6 +171,24 @@ async def test_an_applications_hook_goes_before_pools_and_locations(folder: Path
     assert tcp.peers + udp.peers == ["127.0.0.67", "127.0.0.67"]
 
 
+async def test_egress_addresses_are_no_targets_after_a_reload_too(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "pools.json"
+    allow = '["198.51.100.0/24", "127.0.0.0/8"]'
+    file.write_text(json.dumps({"pools": [pool("127.0.0.69", "198.51.100.9")]}))
+    async with (
+        running_relay(folder, egress__file=str(file), policy__allow=allow) as relay,
+        relay.client() as client,
+    ):
+        for reloaded, own in ((False, "198.51.100.9"), (True, "198.51.100.10")):
+            if reloaded:
+                file.write_text(json.dumps({"pools": [pool("127.0.0.69", "198.51.100.10")]}))
+                await relay.server.reload_egress()
+            with pytest.raises(ClientError) as refused:
+                await client.open_udp(own, 9)
+            (status,) = parse_proxy_status((refused.value.proxy_status or "").encode())
+            assert status.error is ProxyErrorType.DESTINATION_IP_PROHIBITED
+
+
 async def test_the_status_counts_tunnels_and_only_its_owner_may_ask(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "status"
     with socket.socket(socket.AF_UNIX) as stale:
