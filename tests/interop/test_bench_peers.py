@@ -60,6 +60,7 @@ class _Lab:
         self.asked: list[tuple[str, str]] = []
         self.rates: dict[str, set[float]] = {}
         self.started: list[str] = []
+        self.links: list[list[str]] = []
         self._cost_us = cost_us
 
     def start(self, stack: ExitStack, spec: Spec) -> Server:
@@ -71,7 +72,8 @@ class _Lab:
     def start_child(self, stack: ExitStack, spec: Spec, command: tuple[str, ...]) -> Server:
         return self.start(stack, spec)
 
-    def seen_at(self, server: Server, port: int) -> Server:
+    def put_before(self, stack: ExitStack, server: Server, command: list[str]) -> Server:
+        self.links.append(command[2:])
         return server
 
     def measure(self, server: Server, row: Row) -> Answer:
@@ -222,6 +224,7 @@ def test_without_netem_the_path_is_a_forwarder_and_that_is_told(
     lab = _Lab(tmp_path)
     bench, run = _run(lab, [_spec("one"), _spec("udp-only", frozenset({"udp"}))], "loss")
     assert run.facts["lossy path"].startswith("a forwarder in user space, for want of netem (only root may): 50 ms")
+    assert lab.links == [["interop.bench.peers.link", "4", "0.025", "0.01", "1"]] * 2
     assert {line.server for line in bench.lines} == {"one"}
     assert bench.lines[0].figure == pytest.approx(8e-6 * 1000 / 0.2)
 
@@ -324,6 +327,7 @@ def test_a_short_run_is_real(tmp_path: Path) -> None:
     assert 10 < line.figure < 100_000
     assert results.versions["qh3"]
     assert "--rows handshakes,fairness" in results.command
+    assert str(tmp_path) not in file.read_text()
 
 
 @pytest.mark.slow

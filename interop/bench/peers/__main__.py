@@ -132,7 +132,7 @@ def _measure(options: argparse.Namespace, arguments: list[str]) -> int:
         made=datetime.now(UTC).date().isoformat(),
         machine=describe_machine(),
         versions={**list_versions(sources()), "generator": lab.kit.name},
-        command=shlex.join(["python", "-m", "interop.bench.peers", *arguments]),
+        command=_command(arguments),
         pace=asdict(pace),
         facts=run.facts,
         skipped=built.skipped | run.skipped,
@@ -147,6 +147,15 @@ def _measure(options: argparse.Namespace, arguments: list[str]) -> int:
         save_results(results, options.json)
     _print(results)
     return int(bool(results.failures))
+
+
+def _command(arguments: list[str]) -> str:
+    """Write the command that measures the same again, wherever its results went."""
+    kept = list(arguments)
+    if "--json" in kept:
+        place = kept.index("--json")
+        del kept[place : place + 2]
+    return shlex.join(["python", "-m", "interop.bench.peers", *kept])
 
 
 def _print(results: Results) -> None:

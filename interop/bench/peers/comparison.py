@@ -23,7 +23,6 @@ from interop.bench.peers.plan import (
     plan_tunnels,
 )
 from interop.bench.plan import Answer, Row, plan_rows
-from interop.bench.processes import Child
 from interop.bench.report import Line
 from interop.bench.servers import Server, Spec
 
@@ -37,7 +36,6 @@ MIRROR = Spec("mirror", lambda _: (), frozenset({"udp"}))
 "The generator's own server, which echoes without a target."
 
 _TIMED = ("datagrams", "streams", "handshakes", "tunnels", "latency", "fairness")
-_SOON = 10.0
 _SEED = 1
 
 
@@ -184,8 +182,7 @@ class Comparison:
             for server in servers:
                 shape = [str(value) for value in (server.address[1], DELAY, LOSS, _SEED)]
                 command = [sys.executable, "-m", "interop.bench.peers.link", *shape]
-                link = stack.enter_context(Child(f"link-{server.name}", command, lab.cores.load, lab.folder))
-                seen.append(lab.seen_at(server, int(link.read_line(_SOON))))
+                seen.append(lab.put_before(stack, server, command))
             yield seen
 
     def _run_ceiling(self) -> None:

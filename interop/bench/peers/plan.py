@@ -91,7 +91,7 @@ def plan_latency(pace: Pace, targets: Targets, load: int, rate_: float) -> Row:
     Returns:
         A row whose figures are microseconds, and how busy the server was; it wants answers from `added_latency`.
     """
-    order = {"load": "latency", "target": targets.udp, "size": _SIZE, "tunnels": _TUNNELS, "rate": rate_}
+    order = {"load": "latency", "size": _SIZE, "tunnels": _TUNNELS, "rate": rate_}
     measures = tuple(
         Measure("us", lambda answer, key=key: 1e6 * answer[key], f"/{key}")  # type: ignore[misc]
         for key in PERCENTILES
