@@ -167,6 +167,6 @@ class Bench:
         """Keep lines, and show that the run goes on."""
         self.lines += lines
         for line in lines:
-            figure = f"- {line.failure}" if line.figure is None else f"{line.figure:.2f} {line.unit}"
+            figure = f"- {'; '.join(line.notes)}" if line.figure is None else f"{line.figure:.2f} {line.unit}"
             print(f"{line.server}  {line.key}  {figure}", file=sys.stderr, flush=True)
         return lines
