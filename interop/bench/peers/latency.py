@@ -30,6 +30,12 @@ __all__ = ["LatencyRun"]
 
 _TRIES = 3
 "How often something is measured in which the generator itself was late; the least late counts."
+_LIMITS = {
+    Verdict.OVERLOADED: "",
+    Verdict.LATE: ", or more: above that the generator itself was late",
+    Verdict.CARRIED: ", or more: no larger rate was tried",
+}
+"What a capacity is limited by, if not by the server."
 
 
 class LatencyRun:
@@ -94,8 +100,8 @@ class LatencyRun:
         lines = self._bench.take_turns(pairs, measure)
         capacities = {line.server: median(line.figures) for line in lines if line.figures and not line.failure}
         for name, capacity in capacities.items():
-            more = ", or more: the generator was late above that" if self._limits[name] is Verdict.LATE else ""
-            self.facts[f"capacity of {server_label(name)}"] = f"{capacity:.0f} echoes a second{more}"
+            rate = f"{capacity:.0f} echoes a second"
+            self.facts[f"capacity of {server_label(name)}"] = rate + _LIMITS[self._limits[name]]
         return capacities
 
     def _run_load(self, load: str, rates: dict[str, int]) -> None:
@@ -110,7 +116,7 @@ class LatencyRun:
             straight = answer
             return answer
 
-        pairs = []
+        pairs: list[tuple[Server, Row]] = []
         for server in self._servers:
             if server.name in rates:
                 direct = Server(Spec(DIRECT + server.name, server.spec.command), server.address, server.child)
