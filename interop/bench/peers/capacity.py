@@ -16,7 +16,7 @@ _DELIVERED = 0.99
 _LONGEST = 0.005
 _LATE = 0.01
 _STEP = 2.0
-_NEAR_STEP = 1.1
+_NEAR, _NEAR_STEP = 0.8, 1.25
 _PRECISION = 1.05
 _LEAST, _MOST = 250.0, 1_000_000.0
 
@@ -56,14 +56,14 @@ def find_capacity(probe: Callable[[float], Verdict], known: float | None = None)
 
     Args:
         probe: tries a rate.
-        known: an earlier result, to look near it.
+        known: an earlier result, to begin a little below it.
 
     Returns:
         The rate, zero when even the smallest is too much; and what became of the next larger one.
     """
     step = _STEP if known is None else _NEAR_STEP
     low, high, verdict = 0.0, 0.0, Verdict.CARRIED
-    rate = known or FIRST_RATE
+    rate = FIRST_RATE if known is None else max(known * _NEAR, _LEAST)
     while not 0 < high <= low * _PRECISION and _LEAST <= rate <= _MOST:
         found = _try_twice(probe, rate)
         if found is Verdict.CARRIED:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 
-from interop.bench.bench import Bench
+from interop.bench.bench import Bench, MemoryTurn, RowTurn, Turn
 from interop.bench.lab import Lab
-from interop.bench.peers.latency import LatencyRun
+from interop.bench.peers.latency import LatencyTurn
 from interop.bench.peers.netem import NetemError, lossy_site
 from interop.bench.peers.plan import DELAY, LOSS, plan_ceiling, plan_fairness, plan_loss, plan_tunnels
+from interop.bench.plan import Row
 from interop.bench.processes import has_priority
 from interop.bench.servers import Server, Spec
 
@@ -60,72 +61,72 @@ class Comparison:
             if group not in known:
                 self.skipped[f"rows {group}"] = f"the generator ({self._bench.lab.kit.name}) does not know them"
                 print(f"SKIP  rows {group}: {self.skipped[f'rows {group}']}", file=sys.stderr, flush=True)
-        timed = [group for group in _TIMED if group in wanted]
-        if timed:
-            with self._bench.running(self._specs) as servers:
-                self._run_timed(servers, timed)
-        if "memory" in wanted:
-            self._bench.run_memory(self._specs, self._bench.pace.rounds)
-        if "loss" in wanted:
-            self._run_loss()
-        if "ceiling" in wanted:
-            self._run_ceiling()
-        if "floor" in wanted:
-            self._bench.run_floor()
+        with ExitStack() as stack:
+            turns = self._plan(stack, wanted)
+            try:
+                self._go_round(turns)
+            finally:
+                for turn in turns:
+                    self._bench.keep(turn.lines)
+                for turn in turns:
+                    self.facts |= turn.facts if isinstance(turn, LatencyTurn) else {}
 
-    def _run_timed(self, servers: Sequence[Server], groups: Sequence[str]) -> None:
-        """Measure what needs servers that run for long."""
-        pace, targets = self._bench.pace, self._bench.lab.targets
-        self._bench.run_rows(servers, tuple(groups))
-        rows = plan_tunnels(pace, targets) if "tunnels" in groups else []
-        for row in rows:
-            self._bench.take_turns([(server, row) for server in servers])
-        if "latency" in groups:
-            latency = LatencyRun(self._bench, servers)
-            latency.run()
-            self.facts |= latency.facts
-        rows = plan_fairness(pace, targets) if "fairness" in groups else []
-        for row in rows:
-            self._bench.take_turns([(server, row) for server in servers])
+    def _go_round(self, turns: Sequence[Turn]) -> None:
+        """Take all turns in every round, so that a row's rounds are spread over the whole run.
 
-    def _run_loss(self) -> None:
-        """Measure throughput on a path with loss and delay: by netem, or else by the link in user space."""
+        What the machine does meanwhile, in minutes, is then in the spread of every row, and two runs can agree.
+        """
+        for number in range(1, self._bench.pace.rounds + 1):
+            print(f"round {number} of {self._bench.pace.rounds}", file=sys.stderr, flush=True)
+            for turn in turns:
+                turn.take()
+
+    def _plan(self, stack: ExitStack, groups: Sequence[str]) -> list[Turn]:
+        """Start what is needed, and list what is measured in each round."""
+        bench, turns = self._bench, list[Turn]()
+        pace, targets = bench.pace, bench.lab.targets
+        if timed := [group for group in _TIMED if group in groups]:
+            servers = stack.enter_context(bench.running(self._specs))
+            turns += bench.plan_turns(servers, tuple(timed))
+            turns += _all(bench, servers, plan_tunnels(pace, targets) if "tunnels" in groups else [])
+            turns += [LatencyTurn(bench, servers)] if "latency" in groups else []
+            turns += _all(bench, servers, plan_fairness(pace, targets) if "fairness" in groups else [])
+        turns += [MemoryTurn(bench, self._specs)] if "memory" in groups else []
+        turns += self._plan_loss(stack) if "loss" in groups else []
+        if "ceiling" in groups:
+            mirror = bench.lab.start_child(stack, MIRROR, bench.lab.kit.mirror)
+            turns += _all(bench, [mirror], plan_ceiling(pace, targets))
+        turns += bench.plan_floor_turns(stack) if "floor" in groups else []
+        return turns
+
+    def _plan_loss(self, stack: ExitStack) -> list[Turn]:
+        """Make a path with loss and delay, by netem or else by the link in user space, with servers behind it."""
         round_trip = f"{2 * DELAY * 1e3:g} ms round trip, {LOSS:.0%} of packets lost each way"
+        bench = self._bench
         try:
-            with lossy_site(DELAY, LOSS) as site, ExitStack() as stack:
-                self.facts["lossy path"] = f"netem between network namespaces: {round_trip}"
-                folder = self._bench.lab.folder / "lossy"
-                folder.mkdir()
-                lab = Lab(stack, folder, self._bench.lab.kit, site)
-                inner = Bench(lab, self._bench.pace)
-                with inner.running(self._specs) as servers:
-                    for row in plan_loss(inner.pace, lab.targets):
-                        inner.take_turns([(server, row) for server in servers])
-                self._bench.lines += inner.lines
-                self._bench.failures |= inner.failures
+            site = stack.enter_context(lossy_site(DELAY, LOSS))
         except NetemError as error:
             self.facts["lossy path"] = f"a forwarder in user space, for want of netem ({error}): {round_trip}"
             print(f"no netem, so a forwarder in user space: {error}", file=sys.stderr, flush=True)
-            with self._bench.running(self._specs) as servers, self._links(servers) as seen:
-                for row in plan_loss(self._bench.pace, self._bench.lab.targets):
-                    self._bench.take_turns([(server, row) for server in seen])
+            able = [spec for spec in self._specs if "tcp" in spec.kinds]
+            servers = [self._behind_link(stack, server) for server in stack.enter_context(bench.running(able))]
+        else:
+            self.facts["lossy path"] = f"netem between network namespaces: {round_trip}"
+            folder = bench.lab.folder / "lossy"
+            folder.mkdir()
+            inner = Bench(Lab(stack, folder, bench.lab.kit, site), bench.pace)
+            inner.failures = bench.failures
+            bench = inner
+            servers = stack.enter_context(bench.running(self._specs))
+        return _all(bench, servers, plan_loss(bench.pace, bench.lab.targets))
 
-    @contextmanager
-    def _links(self, servers: Sequence[Server]) -> Iterator[list[Server]]:
-        """Put a link in front of each server."""
-        lab = self._bench.lab
-        with ExitStack() as stack:
-            seen = []
-            for server in servers:
-                shape = [str(value) for value in (server.address[1], DELAY, LOSS, _SEED)]
-                command = [sys.executable, "-m", "interop.bench.peers.link", *shape]
-                seen.append(lab.put_before(stack, server, command))
-            yield seen
+    def _behind_link(self, stack: ExitStack, server: Server) -> Server:
+        """Put a link in front of a server."""
+        shape = [str(value) for value in (server.address[1], DELAY, LOSS, _SEED)]
+        command = [sys.executable, "-m", "interop.bench.peers.link", *shape]
+        return self._bench.lab.put_before(stack, server, command)
 
-    def _run_ceiling(self) -> None:
-        """Measure what the generator can do at most."""
-        bench = self._bench
-        with ExitStack() as stack:
-            mirror = bench.lab.start_child(stack, MIRROR, bench.lab.kit.mirror)
-            for row in plan_ceiling(bench.pace, bench.lab.targets):
-                bench.take_turns([(mirror, row)])
+
+def _all(bench: Bench, servers: Sequence[Server], rows: Sequence[Row]) -> list[Turn]:
+    """Measure rows on all servers."""
+    return [RowTurn(bench, [(server, row) for server in servers]) for row in rows]

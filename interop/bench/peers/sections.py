@@ -57,8 +57,8 @@ SECTIONS = (
         ("latency",),
         "Microseconds that an echo of 1100 bytes takes longer through the server than straight to the origin, at "
         "the same rate in the same round, over 16 tunnels. Open loop as for capacity: a late echo is measured from "
-        "when it was due. Each server is measured at shares of its own capacity, as found in this run, so the rates "
-        "differ; at the shared rate, which is 10 % of what relay (qh3) can carry, all have the same. "
+        "when it was due. Each server is measured at shares of its own capacity, as found in the same round, so the "
+        "rates differ; at the shared rate, about 10 % of what relay (qh3) can carry, all have the same. "
         "Less is better. Busy is the share of its core that the server used meanwhile, in per cent.",
         "latency",
         has_ratio=False,
