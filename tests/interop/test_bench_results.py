@@ -245,7 +245,8 @@ def test_the_page_says_whether_an_earlier_run_agrees() -> None:
     page = render_page(second, first)
     assert "## Agreement of two runs" in page
     assert "of 2026-01-02, in [earlier.json](earlier.json)" in page
-    assert "12 of 13 rows agree within their own spreads; by chance alone 0.1 would not." in page
+    assert "12 of 13 rows agree within their own spreads; by chance alone 0.1 would not, and up to 1 in" in page
+    assert "So the two runs agree." in page
     assert "| datagrams | 3 | 0 | 1 | 0 | 0 |" in page
     told = (
         "| differs | relay (qh3) | datagrams: 1100 bytes, 16 tunnels | 2.00 (1.80..2.20) | 4.00 (3.60..4.40) | 2.00 |"
@@ -270,16 +271,27 @@ def test_no_path_of_this_machine_is_told(tmp_path: Path) -> None:
     assert load_results(tmp_path / "results.json").command == "python -m x --set tls.key=key.pem"
 
 
-def test_compare_ends_with_1_when_a_row_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_ends_with_1_when_more_rows_differ_than_chance_allows_or_one_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     results = _results()
     save_results(results, first)
     save_results(results, second)
     assert main(["--compare", str(first), "--json", str(second)]) == 0
-    results.lines[0].figures = [100.0]
+    assert capsys.readouterr().out.endswith(": the runs agree\n")
+    for count, code in ((1, 0), (2, 1)):
+        for line in results.lines[:count]:
+            line.figures = [1000.0] * 5
+        save_results(results, second)
+        assert main(["--compare", str(first), "--json", str(second)]) == code
+    told = capsys.readouterr().out
+    assert "differs" in told
+    assert told.endswith(": the runs do not agree\n")
+    results = _results()
+    results.lines[0].late = [0.5]
     save_results(results, second)
     assert main(["--compare", str(first), "--json", str(second)]) == 1
-    assert "differs" in capsys.readouterr().out
     assert main(["--compare", str(tmp_path / "none.json"), "--json", str(second)]) == 1
 
 

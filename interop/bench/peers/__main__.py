@@ -22,7 +22,7 @@ from interop.bench.bench import Bench
 from interop.bench.command import names, prepare_process
 from interop.bench.lab import PYTHON_KIT, Lab
 from interop.bench.peers.charts import draw_charts
-from interop.bench.peers.compare import compare, render_agreements
+from interop.bench.peers.compare import compare, is_agreement, render_agreements
 from interop.bench.peers.comparison import Comparison
 from interop.bench.peers.machine import describe_machine, list_versions
 from interop.bench.peers.page import render_page
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: the command line without the program's name, or None for the process's own.
 
     Returns:
-        0; 1 when something failed, or in `--compare` a row differs or has no figure any more; 130 when interrupted.
+        0; 1 when something failed, or the two runs of `--compare` do not agree; 130 when interrupted.
     """
     try:
         options = _parse_arguments(arguments)
@@ -122,7 +122,7 @@ def _reuse(options: argparse.Namespace) -> int:
         return 0
     found = compare(before, results)
     print(render_agreements(found))
-    return int(any(row.word in ("differs", "missing") for row in found))
+    return int(not is_agreement(found))
 
 
 def _measure(options: argparse.Namespace) -> int:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import exp
 
 from interop.bench.peers.labels import row_label, server_label
 from interop.bench.peers.results import Results
 from interop.bench.report import write_number
 from interop.bench.spread import Spread
 
-__all__ = ["Agreement", "compare", "render_agreement_section", "render_agreements"]
+__all__ = ["Agreement", "compare", "is_agreement", "render_agreement_section", "render_agreements"]
 
 _CLOSE = 0.02
 "Medians that lie no further apart than this are as near as a figure of three digits tells."
+_SURE = 0.99
+"How often two runs of one and the same thing may be called so."
 _WORDS = ("agrees", "close", "differs", "missing", "new")
 
 
@@ -74,6 +77,35 @@ def compare(first: Results, second: Results) -> list[Agreement]:
     ]
 
 
+def is_agreement(found: list[Agreement]) -> bool:
+    """Tell whether two runs found the same.
+
+    Args:
+        found: what `compare` found.
+
+    Returns:
+        No row is missing in the second run, and no more differ than chance allows.
+    """
+    words = [row.word for row in found]
+    return "missing" not in words and words.count("differs") <= _most_by_chance(_expected_to_miss(found))
+
+
+def _expected_to_miss(found: list[Agreement]) -> float:
+    """Reckon how many rows are expected not to agree by chance alone."""
+    return sum(row.first.chance_to_miss(row.second) for row in found if row.first and row.second)
+
+
+def _most_by_chance(expected: float) -> int:
+    """Find the number that is not exceeded in 99 of 100 comparisons (Poisson's distribution)."""
+    number, term = 0, exp(-expected)
+    total = term
+    while total < _SURE:
+        number += 1
+        term *= expected / number
+        total += term
+    return number
+
+
 def render_agreements(found: list[Agreement]) -> str:
     """Write a table of all rows, with what became of each, and the count below.
 
@@ -89,7 +121,8 @@ def render_agreements(found: list[Agreement]) -> str:
         cells.append((row.word, row.server, row.key, _range(row.first), _range(row.second), ratio, row.unit))
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    return "\n".join([*table, "", _summary(found)])
+    verdict = "the runs agree" if is_agreement(found) else "the runs do not agree"
+    return "\n".join([*table, "", f"{_summary(found)}: {verdict}"])
 
 
 def render_agreement_section(found: list[Agreement], made: str) -> str:
@@ -108,7 +141,7 @@ def render_agreement_section(found: list[Agreement], made: str) -> str:
         "",
         f"Beside an earlier run, of {made}, in [earlier.json](earlier.json): a row agrees when the ranges of its "
         "rounds in the two runs meet, and is close when they do not but the medians are within 2 % of each other. "
-        f"{_summary(found)}.",
+        f"{_summary(found)}. So the two runs {'agree' if is_agreement(found) else 'do not agree'}.",
         "",
         f"| rows | {' | '.join(_WORDS)} |",
         f"| --- |{' --- |' * len(_WORDS)}",
@@ -135,9 +168,10 @@ def _summary(found: list[Agreement]) -> str:
     """Count."""
     counts = {word: sum(row.word == word for row in found) for word in _WORDS}
     both = sum(counts[word] for word in ("agrees", "close", "differs"))
-    chance = sum(row.first.chance_to_miss(row.second) for row in found if row.first and row.second)
+    chance = _expected_to_miss(found)
     parts = [
-        f"{counts['agrees']} of {both} rows agree within their own spreads; by chance alone {chance:.1f} would not",
+        f"{counts['agrees']} of {both} rows agree within their own spreads; by chance alone {chance:.1f} would not, "
+        f"and up to {_most_by_chance(chance)} in 99 of 100 comparisons",
         *([f"{counts['close']} more are close"] if counts["close"] else []),
         *(f"{counts[word]} {word} in the second run" for word in ("missing", "new") if counts[word]),
     ]

@@ -112,7 +112,7 @@ def _render_direct(results: Results) -> list[str]:
     """Write what was taken from the latencies."""
     ways = [f"{DIRECT}{name}" for name in results.servers]
     ways = [way for way in ways if any(line.server == way for line in results.lines)]
-    keys = [key for key in results.keys(("latency",)) if not key.endswith("busy")]
+    keys = [key for key in results.keys(("latency",)) if any(results.line(way, key) for way in ways)]
     if not ways:
         return []
     rows = [[row_label(key), *(_cell(results, way, key, False) for way in ways)] for key in keys]

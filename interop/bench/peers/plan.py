@@ -116,7 +116,8 @@ def plan_latency(pace: Pace, load: str, rate_: float, direct: bool = False) -> R
         direct: go straight to the origin.
 
     Returns:
-        A row whose figures are microseconds, and how busy the server was; it wants answers from `added_latency`.
+        A row whose figures are microseconds, and how busy the server was if there is one on the way; it wants answers
+        from `added_latency`.
     """
     measures = tuple(
         Measure("us", lambda answer, key=key: 1e6 * answer[key], f"/{key}")  # type: ignore[misc]
@@ -125,7 +126,7 @@ def plan_latency(pace: Pace, load: str, rate_: float, direct: bool = False) -> R
     busy = Measure("% of a core", lambda answer: 100 * answer["proxy_cpu"] / answer["seconds"], "/busy")
     seconds = min(pace.seconds, _STRETCH) if direct else pace.seconds
     order = {**_latency_order(rate_, min(pace.warmup, _STRETCH_WARMUP), seconds), "direct": direct}
-    return Row(f"latency/{load}", "latency", (*measures, busy), order, "udp")
+    return Row(f"latency/{load}", "latency", measures if direct else (*measures, busy), order, "udp")
 
 
 def _latency_order(rate_: float, warmup: float, seconds: float) -> Answer:
