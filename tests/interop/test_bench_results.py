@@ -245,7 +245,7 @@ def test_the_page_says_whether_an_earlier_run_agrees() -> None:
     page = render_page(second, first)
     assert "## Agreement of two runs" in page
     assert "of 2026-01-02, in [earlier.json](earlier.json)" in page
-    assert "12 of 13 rows agree within their own spreads; by chance alone 0.1 would not, and up to 1 in" in page
+    assert "12 of 13 rows agree within their own spreads; by chance alone 0.1 would not, and in 99 of 100" in page
     assert "So the two runs agree." in page
     assert "| datagrams | 3 | 0 | 1 | 0 | 0 |" in page
     told = (

@@ -96,7 +96,11 @@ def _expected_to_miss(found: list[Agreement]) -> float:
 
 
 def _most_by_chance(expected: float) -> int:
-    """Find the number that is not exceeded in 99 of 100 comparisons (Poisson's distribution)."""
+    """Find the number that is not exceeded in 99 of 100 comparisons (Poisson's distribution).
+
+    Rows of one measurement, such as its percentiles, are not independent. They miss together, so that two runs that
+    are alike are called different more often than that.
+    """
     number, term = 0, exp(-expected)
     total = term
     while total < _SURE:
@@ -171,7 +175,7 @@ def _summary(found: list[Agreement]) -> str:
     chance = _expected_to_miss(found)
     parts = [
         f"{counts['agrees']} of {both} rows agree within their own spreads; by chance alone {chance:.1f} would not, "
-        f"and up to {_most_by_chance(chance)} in 99 of 100 comparisons",
+        f"and in 99 of 100 comparisons no more than {_most_by_chance(chance)}, were rows independent of each other",
         *([f"{counts['close']} more are close"] if counts["close"] else []),
         *(f"{counts[word]} {word} in the second run" for word in ("missing", "new") if counts[word]),
     ]
