@@ -89,7 +89,12 @@ def _status_of(kind: FailureKind) -> int:
             | FailureKind.CONNECTION_TERMINATED
         ):
             return 502
-        case FailureKind.DESTINATION_UNAVAILABLE | FailureKind.CONNECTION_LIMIT_REACHED | FailureKind.RELAY_DRAINING:
+        case (
+            FailureKind.DESTINATION_UNAVAILABLE
+            | FailureKind.CONNECTION_LIMIT_REACHED
+            | FailureKind.RELAY_DRAINING
+            | FailureKind.AUTHENTICATION_UNAVAILABLE
+        ):
             return 503
         case (
             FailureKind.DNS_TIMEOUT
@@ -119,7 +124,7 @@ def h3_code(failure: Failure) -> ErrorCode:
             return ErrorCode.H3_MESSAGE_ERROR
         case FailureKind.HTTP_REQUEST_DENIED | FailureKind.AUTHENTICATION_REQUIRED:
             return ErrorCode.H3_REQUEST_CANCELLED
-        case FailureKind.RATE_LIMITED:
+        case FailureKind.RATE_LIMITED | FailureKind.AUTHENTICATION_UNAVAILABLE:
             return ErrorCode.H3_EXCESSIVE_LOAD
         case FailureKind.PROXY_INTERNAL_ERROR | FailureKind.PROXY_CONFIGURATION_ERROR:
             return ErrorCode.H3_INTERNAL_ERROR
@@ -149,6 +154,8 @@ def proxy_error(kind: FailureKind) -> ProxyErrorType | None:
             return ProxyErrorType.HTTP_REQUEST_DENIED
         case FailureKind.RATE_LIMITED:
             return ProxyErrorType.HTTP_REQUEST_ERROR
+        case FailureKind.AUTHENTICATION_UNAVAILABLE:
+            return ProxyErrorType.PROXY_INTERNAL_ERROR
         case FailureKind.CLIENT_ABORTED | FailureKind.RELAY_DRAINING | FailureKind.TUNNEL_IDLE:
             return None
         case (
@@ -207,7 +214,8 @@ def response_fields(failure: Failure, identity: str) -> Fields:
     """Return the fields of the response that refuses an exchange.
 
     `Proxy-Status` where there is an error type, `Proxy-Authenticate` once for each challenge of a 407
-    (RFC 9110 §11.7.1), `Allow` for a 405 (§15.5.6), `Retry-After` for a 429 and for a relay that drains.
+    (RFC 9110 §11.7.1), `Allow` for a 405 (§15.5.6), `Retry-After` for a 429, for a relay that drains, and for one
+    that cannot check credentials.
 
     Args:
         failure: why the exchange is refused.
@@ -222,6 +230,6 @@ def response_fields(failure: Failure, identity: str) -> Fields:
         fields.append((b"allow", b"CONNECT"))
     if status == 407:
         fields.extend((b"proxy-authenticate", challenge) for challenge in failure.challenges)
-    if status == 429 or failure.kind is FailureKind.RELAY_DRAINING:
+    if status == 429 or failure.kind in (FailureKind.RELAY_DRAINING, FailureKind.AUTHENTICATION_UNAVAILABLE):
         fields.append((b"retry-after", RETRY_AFTER))
     return tuple(fields)

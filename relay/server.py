@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from masque.h3 import H3Limits
 from masque.template import Template
-from relay.auth import auth_hooks
+from relay.auth import TokenGate, TokenParts, auth_hooks, prepare_tokens
 from relay.egress import egress_hooks
 from relay.exchange import EarlyLimits
 from relay.hooks import Application, HookChain, Hooks
@@ -55,14 +56,16 @@ class Startup:
     "Makes connections with the certificate."
     upstreams: tuple[Upstream, ...]
     "The resolvers to ask."
+    tokens: TokenParts | None
+    "What clients are admitted by tokens with; None when no issuer is set."
 
 
 def prepare(settings: Settings) -> Startup:
-    """Check the certificate and bind the socket.
+    """Check the certificate, read keys and bind the socket.
 
     Raises:
-        relay.settings.SettingsError: a certificate or key is not set, no resolver is known, or the key of stateless
-            resets cannot be read.
+        relay.settings.SettingsError: a certificate or key is not set, no resolver is known, the key of stateless
+            resets cannot be read, or something that tokens need.
         relay.quic.engine.EngineError: the certificate or key cannot be used.
         OSError: the address cannot be bound.
     """
@@ -72,9 +75,12 @@ def prepare(settings: Settings) -> Startup:
     transport = transport_limits(settings, _reset_key(settings.quic.reset_key))
     factory = load_factory(EngineName(settings.quic.engine), transport, certificate)
     upstreams = resolver_upstreams(settings)
+    if settings.auth.open and settings.tokens.issuers:
+        raise SettingsError("auth.open, tokens.issuers: the first admits everybody without a token; set one of them")
+    tokens = prepare_tokens(settings.tokens, time.time)  # noqa: TID251 - contexts and keys go by the calendar
     quic = settings.quic
     sock = bind_udp(settings.listen.host, settings.listen.port, quic.receive_buffer, quic.send_buffer)
-    return Startup(settings, sock, certificate, transport, factory, upstreams)
+    return Startup(settings, sock, certificate, transport, factory, upstreams, tokens)
 
 
 def transport_limits(settings: Settings, reset_key: bytes | None) -> TransportLimits:
@@ -140,6 +146,7 @@ class Server:
         self._factory = startup.factory
         self._upstreams = startup.upstreams
         self._applications = applications
+        self._tokens = None if startup.tokens is None else TokenGate(startup.tokens, metrics)
         self._stop = asyncio.Event()
         self._endpoint: ServerEndpoint | None = None
         self._ingress: H3Ingress | None = None
@@ -177,6 +184,19 @@ class Server:
         if self._endpoint is not None:
             self._endpoint.factory = factory
 
+    def reload_keys(self) -> bool:
+        """Read the files of issuers' keys again, and fetch their directories; on error the keys so far stay.
+
+        Returns:
+            Whether there is an issuer.
+
+        Raises:
+            relay.settings.SettingsError: a file cannot be used.
+        """
+        if self._tokens is not None:
+            self._tokens.reload()
+        return self._tokens is not None
+
     async def run(self) -> None:
         """Serve until `stop`, then drain and return."""
         settings = self.settings
@@ -202,12 +222,15 @@ class Server:
                     settings.limits.strangers,
                     self.metrics,
                 )
+                gate = None if self._tokens is None else tasks.create_task(self._tokens.run())
                 endpoint = self._listen(ingress, poller, loop)
                 self.is_ready.set()
                 await self._stop.wait()
                 endpoint.is_accepting = False
                 await Drain(ingress, settings.limits.drain.total_seconds(), self.metrics).run()
                 await endpoint.quiet()
+                if gate is not None:
+                    gate.cancel()
         finally:
             if self._endpoint is not None:
                 self._endpoint.close()
@@ -241,6 +264,7 @@ class Server:
         return [
             *hooks,
             auth_hooks(settings.auth),
+            *([] if self._tokens is None else [self._tokens.hooks]),
             policy_hooks(settings.policy),
             resolver_hooks(resolver),
             egress_hooks(settings.egress),

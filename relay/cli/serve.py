@@ -16,7 +16,7 @@ from types import TracebackType
 
 import anyio
 
-from relay.auth import generate_key, preshared_entry
+from relay.auth import describe_tokens, generate_key, preshared_entry
 from relay.cli.options import add_settings, format_address, load
 from relay.quic.engine import EngineError
 from relay.server import Server, Startup, prepare
@@ -31,7 +31,7 @@ _INTERRUPTED = 130
 
 def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `relay serve`."""
-    serve = commands.add_parser("serve", help="serve clients until SIGTERM; SIGHUP reloads the certificate")
+    serve = commands.add_parser("serve", help="serve clients until SIGTERM; SIGHUP reloads certificate and keys")
     add_settings(serve)
     serve.set_defaults(command=_serve)
 
@@ -62,6 +62,8 @@ def _check(options: argparse.Namespace) -> int:
     print(
         "# the files named above, certificate and keys, were not looked at: `relay serve` reads them when it starts"
     )
+    for line in describe_tokens(settings.tokens):
+        print(f"# {line}")
     print("# this machine: " + ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in found.items()))
     return 0
 
@@ -124,7 +126,7 @@ def _run_server(settings: Settings, hint: Callable[[str], str] | None) -> int:
     sys.excepthook = _report_crash
     if settings.auth.open:
         _log.warning("open_relay", setting="auth.open")
-    elif not settings.auth.preshared and not settings.auth.basic:
+    elif not settings.auth.preshared and not settings.auth.basic and not settings.tokens.issuers:
         raise SettingsError("auth: nobody could use this relay; set auth.preshared (`relay key` makes an entry)")
     try:
         startup = prepare(settings)
@@ -167,17 +169,27 @@ async def _announce(server: Server, settings: Settings, hint: Callable[[str], st
         print(hint(address), flush=True)
 
 
+def _reload(server: Server) -> None:
+    """Read certificate and keys again; each stays as it was when it cannot be used."""
+    try:
+        server.reload_certificate()
+        _log.info("certificate_reloaded")
+    except EngineError as error:
+        _log.error("certificate_refused", reason=str(error))
+    try:
+        if server.reload_keys():
+            _log.info("token_keys_reloaded")
+    except SettingsError as error:
+        _log.error("token_keys_refused", reason=str(error))
+
+
 async def _obey_signals(server: Server, serving: asyncio.Task[None]) -> None:
-    """SIGHUP reloads the certificate; the first SIGTERM or SIGINT drains, the second cuts what is left."""
+    """SIGHUP reloads certificate and keys; the first SIGTERM or SIGINT drains, the second cuts what is left."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
         stopping = False
         async for number in received:
             if number == signal.SIGHUP:
-                try:
-                    server.reload_certificate()
-                    _log.info("certificate_reloaded")
-                except EngineError as error:
-                    _log.error("certificate_refused", reason=str(error))
+                _reload(server)
             elif stopping:
                 serving.cancel()
                 return

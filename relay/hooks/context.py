@@ -49,6 +49,8 @@ class AuthScheme(StrEnum):
     "A bearer token (RFC 6750)."
     BASIC = "basic"
     "A user name and a password (RFC 7617)."
+    PRIVATE_TOKEN = "privatetoken"
+    "A token of Privacy Pass (RFC 9577): its principals cannot be told apart."
     APPLICATION = "application"
     "A scheme of the application's own."
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from relay.settings.branches import (
     AuthSettings,
     EgressSettings,
+    IssuerSettings,
     LimitSettings,
     ListenSettings,
     PolicySettings,
     QuicSettings,
     ResolverSettings,
+    SpentSettings,
     TelemetrySettings,
     TemplateSettings,
     TlsSettings,
+    TokenSettings,
 )
 from relay.settings.dump import describe_settings, dump_settings, redacted
 from relay.settings.load import SettingsError, load_settings, require_certificate
@@ -36,6 +39,7 @@ __all__ = [
     "BasicEntry",
     "Capabilities",
     "EgressSettings",
+    "IssuerSettings",
     "LimitSettings",
     "ListenSettings",
     "PolicySettings",
@@ -44,9 +48,11 @@ __all__ = [
     "ScryptCost",
     "Settings",
     "SettingsError",
+    "SpentSettings",
     "TelemetrySettings",
     "TemplateSettings",
     "TlsSettings",
+    "TokenSettings",
     "Upstream",
     "describe_settings",
     "dump_settings",

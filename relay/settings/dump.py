@@ -6,7 +6,10 @@ import json
 from datetime import timedelta
 from functools import reduce
 
-from relay.settings.schema import SettingPath, dotted, leaves
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from relay.settings.schema import SettingPath, dotted, leaves, tables
 from relay.settings.tree import Settings
 
 __all__ = ["describe_settings", "dump_settings", "redacted"]
@@ -32,7 +35,7 @@ def dump_settings(settings: Settings) -> str:
             section = path[:-1]
             lines += ["", f"[{dotted(section)}]"]
         value = _shown(path, _value(settings, path))
-        lines.append(f"# {path[-1]} is not set" if value is None else f"{path[-1]} = {json.dumps(value)}")
+        lines.append(f"# {path[-1]} is not set" if value is None else f"{path[-1]} = {_toml(value)}")
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
@@ -41,11 +44,17 @@ def describe_settings() -> str:
     defaults = Settings()
     paragraphs = []
     for path, info in leaves().items():
-        default = _shown(path, _value(defaults, path))
-        text = "not set" if default is None else json.dumps(default)
-        meaning = " ".join((info.description or "").split())
-        paragraphs.append(f"{dotted(path)} (default {text})\n    {meaning}")
+        paragraphs.append(_paragraph(dotted(path), _shown(path, _value(defaults, path)), info))
+        table = tables(path)
+        for name, member in {} if table is None else table.model_fields.items():
+            default = None if member.is_required() else _shown((*path, name), member.get_default())
+            paragraphs.append(_paragraph(f"{dotted(path)}[].{name}", default, member))
     return "\n\n".join(paragraphs) + "\n"
+
+
+def _paragraph(name: str, default: object, info: FieldInfo) -> str:
+    text = "not set" if default is None else json.dumps(default)
+    return f"{name} (default {text})\n    {' '.join((info.description or '').split())}"
 
 
 def _value(settings: Settings, path: SettingPath) -> object:
@@ -57,10 +66,24 @@ def _shown(path: SettingPath, value: object) -> object:
         return [f"{str(entry)[:_DIGEST_SHOWN]}..." for entry in value]
     if path == ("auth", "basic") and isinstance(value, tuple):
         return [f"<{len(value)} {'entry' if len(value) == 1 else 'entries'}>"] if value else []
+    if path == ("tokens", "store", "url") and isinstance(value, str):
+        return f"{value.partition('://')[0]}://..."
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
     if isinstance(value, tuple):
-        return [item if isinstance(item, int) else str(item) for item in value]
+        return [item if isinstance(item, int) else _shown((), item) for item in value]
+    if isinstance(value, BaseModel):
+        members = {name: _shown((), getattr(value, name)) for name in type(value).model_fields}
+        return {name: member for name, member in members.items() if member is not None}
     if value is None or isinstance(value, bool | int | str):
         return value
     return str(value)
+
+
+def _toml(value: object) -> str:
+    """Write a value of `_shown` in TOML, tables in one line."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {_toml(member)}" for name, member in value.items()) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value)

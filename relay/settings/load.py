@@ -19,7 +19,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from relay.settings.schema import SettingPath, branches, dotted, is_list, is_optional, leaves
+from relay.settings.schema import SettingPath, branches, dotted, is_list, is_optional, leaves, tables
 from relay.settings.tree import Settings
 
 __all__ = ["SettingsError", "load_settings", "require_certificate"]
@@ -35,17 +35,26 @@ _WORDS = {
     "bool_type": "must be true or false",
     "byte_size": 'must be a size, like 65536, "64KiB" or "4MiB"',
     "byte_size_unit": 'must be a size, like 65536, "64KiB" or "4MiB"',
+    "dict_type": "must be a table",
     "int_from_float": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_parsing_size": "must be a whole number",
     "int_type": "must be a whole number",
     "ip_v4_address": "must be an IPv4 address",
     "ip_v6_address": "must be an IPv6 address",
+    "missing": "must be set",
+    "model_type": "must be a table",
     "path_type": "must be a path",
     "string_type": "must be text",
     "tuple_type": "must be a list",
 }
 "What the validator's kinds of error mean to an operator."
+
+_SECRET = frozenset({("tokens", "store", "url")})
+"Settings whose values no message shows, beside those of `auth`."
+
+
+_LIST_EXAMPLES = {"number": "[25, 587]", "table": '[{"name": "a"}]', "text": '["a", "b"]'}
 
 
 class SettingsError(Exception):
@@ -191,7 +200,7 @@ def _put_text(path: SettingPath, text: str, source: str, collected: _Collected) 
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, list):
-            example = "[25, 587]" if _holds_numbers(path) else '["a", "b"]'
+            example = _LIST_EXAMPLES["table" if tables(path) else "number" if _holds_numbers(path) else "text"]
             collected.refuse(dotted(path), source, f"must be a JSON list, like {example}")
             return
     elif text == "" and is_optional(path):
@@ -211,9 +220,7 @@ def _unknown(name: str, candidates: Iterable[str]) -> str:
 
 def _describe(detail: ErrorDetails, sources: Mapping[SettingPath, str]) -> str:
     """Say in one line which setting is wrong, where it was set, and why."""
-    parts = [part for part in detail["loc"] if not isinstance(part, int)]
-    index = next((f"[{part}]" for part in detail["loc"] if isinstance(part, int)), "")
-    path: SettingPath = tuple(str(part) for part in parts)
+    path: SettingPath = tuple(str(part) for part in detail["loc"] if not isinstance(part, int))
     while path and path not in leaves() and path not in branches():
         path = path[:-1]
     wrong = _reason(detail)
@@ -223,9 +230,25 @@ def _describe(detail: ErrorDetails, sources: Mapping[SettingPath, str]) -> str:
         names = ", ".join(f"{dotted(one)} ({sources.get(one, 'default')})" for one in blamed)
         return f"{names}: {wrong[members.end() :]}"
     given = detail["input"]
-    shows_value = path in leaves() and path[0] != "auth" and isinstance(given, str | int | float)
-    value = f", not {str(given)[:80]}" if shows_value else ""
-    return f"{dotted(path)}{index} ({sources.get(path, 'default')}): {wrong}{value if value.isprintable() else ''}"
+    is_secret = path[:1] == ("auth",) or path in _SECRET
+    shows_value = path in leaves() and not is_secret and isinstance(given, str | int | float)
+    value = f", not {str(given)[:80]}" if shows_value and detail["type"] != "extra_forbidden" else ""
+    name = f"{dotted(path)}{_inside(path, detail['loc'][len(path) :])}"
+    return f"{name} ({sources.get(path, 'default')}): {wrong}{value if value.isprintable() else ''}"
+
+
+def _inside(path: SettingPath, rest: tuple[int | str, ...]) -> str:
+    """Say where in a list the wrong value is: its number, and in a list of tables the member's name."""
+    if path not in leaves():
+        return ""
+    table = tables(path)
+    text = ""
+    for part in rest:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif table is not None and part.isidentifier() and len(part) <= 64:
+            text += f".{part}"
+    return text
 
 
 def _reason(detail: ErrorDetails) -> str:
@@ -234,4 +257,6 @@ def _reason(detail: ErrorDetails) -> str:
         return str(context.get("error", "is not valid"))
     if detail["type"] == "literal_error":
         return f"must be {context.get('expected', 'one of the known words')}"
+    if detail["type"] == "extra_forbidden":
+        return "is no setting"
     return _WORDS.get(detail["type"], "is not valid")

@@ -11,6 +11,7 @@ from relay.outcome import Outcome, h3_code, http_status, metric_label, proxy_err
 
 OURS = {
     FailureKind.AUTHENTICATION_REQUIRED: (407, ErrorCode.H3_REQUEST_CANCELLED, ProxyErrorType.HTTP_REQUEST_DENIED),
+    FailureKind.AUTHENTICATION_UNAVAILABLE: (503, ErrorCode.H3_EXCESSIVE_LOAD, ProxyErrorType.PROXY_INTERNAL_ERROR),
     FailureKind.RATE_LIMITED: (429, ErrorCode.H3_EXCESSIVE_LOAD, ProxyErrorType.HTTP_REQUEST_ERROR),
     FailureKind.CLIENT_ABORTED: (500, ErrorCode.H3_REQUEST_CANCELLED, None),
     FailureKind.RELAY_DRAINING: (503, ErrorCode.H3_NO_ERROR, None),

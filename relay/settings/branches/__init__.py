@@ -9,16 +9,20 @@ from relay.settings.branches.policy import PolicySettings
 from relay.settings.branches.resolver import ResolverSettings
 from relay.settings.branches.serving import ListenSettings, QuicSettings, TemplateSettings, TlsSettings
 from relay.settings.branches.telemetry import TelemetrySettings
+from relay.settings.branches.tokens import IssuerSettings, SpentSettings, TokenSettings
 
 __all__ = [
     "AuthSettings",
     "EgressSettings",
+    "IssuerSettings",
     "LimitSettings",
     "ListenSettings",
     "PolicySettings",
     "QuicSettings",
     "ResolverSettings",
+    "SpentSettings",
     "TelemetrySettings",
     "TemplateSettings",
     "TlsSettings",
+    "TokenSettings",
 ]
