@@ -59,9 +59,7 @@ def _check(options: argparse.Namespace) -> int:
     settings = load(options)
     print(dump_settings(settings))
     found = asdict(probe_capabilities())
-    print(
-        "# the files named above, certificate and keys, were not looked at: `relay serve` reads them when it starts"
-    )
+    print("# the files of tls and quic named above were not looked at: `relay serve` reads them when it starts")
     for line in describe_tokens(settings.tokens):
         print(f"# {line}")
     print("# this machine: " + ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in found.items()))

@@ -117,7 +117,7 @@ async def _get(client: httpx.AsyncClient, url: httpx.URL) -> FetchedDirectory | 
     """Ask once. Returns the directory, or where it is instead."""
     headers = {"accept": DIRECTORY_MEDIA_TYPE.decode("ascii"), "accept-encoding": "identity"}
     async with client.stream("GET", url, headers=headers) as response:
-        if response.is_redirect:
+        if response.has_redirect_location:
             return url.join(response.headers["location"])
         if response.status_code != 200:
             raise DirectoryError(DirectoryFault.STATUS)
