@@ -7,6 +7,7 @@ that: tunnels are still opened while a relay drains.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from functools import lru_cache
@@ -21,6 +22,8 @@ INPUT_SIZE = 2 + NONCE_SIZE + 2 * KEY_ID_SIZE
 OUTPUT_SIZE = TokenType.VOPRF_P384.authenticator_size
 "Bytes of an authenticator."
 _KEYS = 64
+_NICE = 5
+"Below the relay's own priority: where they share a processor, packets go first."
 
 
 def encode_order(seed: bytes, token_input: bytes, authenticator: bytes) -> bytes:
@@ -49,6 +52,7 @@ def main() -> None:
     """Serve the process that started this one."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    os.nice(_NICE)
     serve(sys.stdin.buffer, sys.stdout.buffer)
 
 
