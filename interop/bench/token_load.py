@@ -48,7 +48,7 @@ from relay.auth import TokenGate, prepare_tokens
 from relay.conformance.wire import WireOptions, connect_wire
 from relay.hooks import ConnectionContext, ExchangeContext, HookChain, Principal, TunnelKind
 from relay.settings import TokenSettings
-from relay.telemetry import NoMetrics
+from relay.telemetry import NoMetrics, configure_logging
 
 __all__ = ["main", "token_settings", "write_keys"]
 
@@ -213,6 +213,7 @@ def _percentiles(values: list[float]) -> dict[str, Any]:
 
 def main(folder: Path) -> None:
     """Answer orders until standard input ends."""
+    configure_logging()
     runs = {"checks": _run_checks, "delay": _run_delay, "admission": _run_admission}
     for line in sys.stdin:
         order = json.loads(line)
