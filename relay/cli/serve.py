@@ -122,15 +122,15 @@ def _run_server(settings: Settings, hint: Callable[[str], str] | None) -> int:
         LogLevel(telemetry.level), LogFormat(telemetry.format), debug_addresses=telemetry.debug_addresses
     )
     sys.excepthook = _report_crash
-    if settings.auth.open:
-        _log.warning("open_relay", setting="auth.open")
-    elif not settings.auth.preshared and not settings.auth.basic and not settings.tokens.issuers:
+    if not (settings.auth.open or settings.auth.preshared or settings.auth.basic or settings.tokens.issuers):
         raise SettingsError("auth: nobody could use this relay; set auth.preshared (`relay key` makes an entry)")
     try:
         startup = prepare(settings)
     except OSError as error:
         listen = settings.listen
         raise SettingsError(f"listen: cannot use {listen.host} port {listen.port}: {error.strerror}") from error
+    if settings.auth.open:
+        _log.warning("open_relay", setting="auth.open")
     return asyncio.run(_serve_until_told(startup, hint))
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from masque.connect import connect_head
@@ -25,6 +26,7 @@ from tests.relay.private_token.rig import (
     new_issuer,
     pem,
     vector_issuer,
+    voprf_token,
 )
 
 pytestmark = pytest.mark.anyio
@@ -90,12 +92,25 @@ class TestReplay:
                 token = vector_issuer().token((await offers(client))[0].challenge)
                 fields = ((b"proxy-authorization", credentials(token)),)
                 stream = client.request(connect_head("127.0.0.1", origin.port, fields))
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     assert await relay.process.wait() == -signal.SIGKILL
                 assert stream.status is None
             async with running_process(certificates, "qh3", overrides) as relay, relay.wire() as client:
                 expected = [200, 407] if mode == "die_before_commit" else [407, 407]
                 assert [(await ask(client, origin.port, token)).status for _ in range(2)] == expected
+
+
+async def test_no_process_is_left_of_a_relay_that_was_killed(certificates: Path, tmp_path: Path) -> None:
+    async with (
+        tcp_listener() as origin,
+        running_process(certificates, "qh3", token_settings(tmp_path)) as relay,
+        relay.wire() as client,
+    ):
+        token = voprf_token((await offers(client))[1].challenge)
+        assert (await ask(client, origin.port, token)).status == 200
+        (evaluator,) = psutil.Process(relay.process.pid).children()
+        assert await relay.stop(signal.SIGKILL) == -signal.SIGKILL
+        await until(lambda: not evaluator.is_running() or evaluator.status() == psutil.STATUS_ZOMBIE)
 
 
 class TestStoreAway:

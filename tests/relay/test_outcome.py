@@ -101,6 +101,7 @@ def test_challenges_are_for_407_only() -> None:
     [
         (FailureKind.RATE_LIMITED, True),
         (FailureKind.RELAY_DRAINING, True),
+        (FailureKind.AUTHENTICATION_UNAVAILABLE, True),
         (FailureKind.DESTINATION_UNAVAILABLE, False),
     ],
 )
