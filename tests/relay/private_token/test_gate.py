@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from masque.privacypass import Token, TokenType, VoprfPrivateKey, encode_token
+from masque.privacypass import Token, TokenType, VoprfPrivateKey, encode_base64url, encode_token
 from relay.auth import auth_hooks
+from relay.auth.private_token.checks import CheckQueue
 from relay.hooks import AuthScheme, ConnectionContext, HookChain, Principal
 from relay.settings import AuthSettings, SettingsError
 from relay.spent import StoreAway
@@ -51,6 +52,31 @@ async def test_a_good_token_admits_once(tmp_path: Path, which: int, name: bytes)
         assert await door.ask(token, name=name) == 407
         assert door.metrics.value(Metric.TOKENS_SPENT) == 1
         assert door.metrics.value(Metric.TOKENS_REFUSED, TokenRefusal.SPENT) == 1
+
+
+async def test_a_token_is_the_same_in_every_spelling_and_with_every_signature(tmp_path: Path) -> None:
+    async with open_gate(settings(tmp_path)) as door:
+        token = good(door)
+        text = encode_base64url(encode_token(token))
+        assert await door.ask(token) == 200
+        for value in (
+            b"PrivateToken token=" + text,
+            b"privatetoken   token=" + text.rstrip(b"="),
+            b'PRIVATETOKEN x=y, Token="' + text + b'"',
+            credentials(vector_issuer().token(door.challenge(), token.nonce)),
+        ):
+            assert await door.ask(value) == 407
+        assert door.metrics.value(Metric.TOKENS_REFUSED, TokenRefusal.SPENT) == 4
+
+
+async def test_a_token_that_is_known_to_be_spent_costs_no_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_gate(settings(tmp_path)) as door:
+        token = good(door)
+        assert await door.ask(token) == 200
+        monkeypatch.setattr(CheckQueue, "verify", None)
+        assert await door.ask(token) == 407
 
 
 async def test_the_principal_tells_nothing_but_the_issuer(tmp_path: Path) -> None:
@@ -91,6 +117,8 @@ async def test_types_are_not_mixed(tmp_path: Path) -> None:
         crossed = replace(first, challenge_digest=second.challenge_digest)
         assert await door.ask(crossed) == 407
         assert door.metrics.value(Metric.TOKENS_REFUSED, TokenRefusal.UNKNOWN_KEY) == 1
+        assert await door.ask(vector_issuer().token(door.challenge(VOPRF))) == 407
+        assert door.metrics.value(Metric.TOKENS_REFUSED, TokenRefusal.UNKNOWN_KEY) == 2
         renamed = replace(crossed, key_id=second.key_id)
         assert await door.ask(renamed) == 407
         assert door.metrics.value(Metric.TOKENS_REFUSED, TokenRefusal.WRONG_TYPE) == 1
@@ -165,16 +193,29 @@ class TestConnection:
             answers = await asyncio.gather(*[door.ask(token, mine) for token in (bad, good(door))])
             assert answers == [407, 200]
 
-    async def test_an_aborted_exchange_has_admitted_its_connection(self, tmp_path: Path) -> None:
+    async def test_an_exchange_that_is_aborted_while_its_token_is_spent_has_admitted_its_connection(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         async with open_gate(settings(tmp_path, admits="connection")) as door:
-            mine = ConnectionContext(0.0)
-            token = good(door)
+            mine, token = ConnectionContext(0.0), good(door)
+            spend, is_spent, may_answer = door.parts.store.spend, asyncio.Event(), asyncio.Event()
+
+            async def slow(token_id: bytes, limit: int, expires: float) -> bool:
+                found = await spend(token_id, limit, expires)
+                is_spent.set()
+                await may_answer.wait()
+                return found
+
+            monkeypatch.setattr(door.parts.store, "spend", slow)
             async with asyncio.TaskGroup() as tasks:
                 first = tasks.create_task(door.ask(token, mine))
-                await asyncio.sleep(0)
+                await is_spent.wait()
                 first.cancel()
+                second = tasks.create_task(door.ask(token, mine))
+                await asyncio.sleep(0)
+                may_answer.set()
             assert first.cancelled()
-            assert await door.ask(token, mine) == 200
+            assert second.result() == 200
             assert door.metrics.value(Metric.TOKENS_SPENT) == 1
 
     async def test_only_so_many_wait(self, tmp_path: Path) -> None:
