@@ -3,19 +3,18 @@
 A check of type 2 takes 20 microseconds, nearly all of them without the interpreter's lock: the thread does it itself.
 One of type 1 holds the lock for more than half a millisecond: for these the thread asks another process
 (`relay/auth/private_token/evaluation.py`) and waits for it. Either way the loop only queues and is told, once for
-each batch. While a batch is checked the next one gathers, so that the more wait, the less each one costs.
+each batch.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from functools import partial
 
 from relay.auth.private_token.key_file import OriginKey
-from relay.spent import take_turns
+from relay.spent import BatchThread
 
 __all__ = ["Check", "CheckQueue", "ChecksBusy", "ChecksFailed", "verify_all"]
 
@@ -71,15 +70,10 @@ class CheckQueue:
             waiting: the most checks that wait.
             batch: the most checks at once: a bound on how long the first of them waits for the last.
         """
-        self._name = name
         self._verify = verify
-        self._finish = finish
         self._most = waiting
-        self._batch = batch
         self._waiting = 0
-        self._inbox: SimpleQueue[Check | None] = SimpleQueue()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ended: asyncio.Future[None] | None = None
+        self._thread: BatchThread[Check] = BatchThread(name, batch, self._work, finish)
         self._closed = False
 
     async def verify(self, key: OriginKey, token_input: bytes, authenticator: bytes) -> bool:
@@ -96,73 +90,24 @@ class CheckQueue:
             raise ChecksFailed
         if self._waiting >= self._most:
             raise ChecksBusy
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            self._ended = self._loop.create_future()
-            threading.Thread(target=self._work, name=self._name, daemon=True).start()
-        check = Check(key, token_input, authenticator, self._loop.create_future())
+        check = Check(key, token_input, authenticator, self._thread.start().create_future())
         self._waiting += 1
-        self._inbox.put(check)
+        self._thread.put(check)
         return await check.answer
 
     async def close(self) -> None:
         """Answer who waits, then end. A check that hangs is left behind."""
-        if not self._closed:
-            self._closed = True
-            self._inbox.put(None)
-        if self._ended is not None:
-            await asyncio.wait([self._ended], timeout=_PATIENCE)
+        self._closed = True
+        await self._thread.close(_PATIENCE)
 
-    def _work(self) -> None:
-        """All of the thread."""
-        take_turns()
+    def _work(self, batch: list[Check]) -> Callable[[], None]:
+        """Make the checks of a batch. Runs in the thread."""
+        wanted = [check for check in batch if not check.answer.done()]
         try:
-            self._serve()
-        finally:
-            if self._finish is not None:
-                self._finish()
-            self._call(self._end)
-
-    def _serve(self) -> None:
-        """Make the checks of batch after batch until the inbox or the loop has ended. Runs in the thread."""
-        ended = False
-        while not ended:
-            batch, ended = self._take()
-            wanted = [check for check in batch if not check.answer.done()]
-            try:
-                answers: list[bool] | None = self._verify(wanted) if wanted else []
-            except Exception:  # noqa: BLE001 - a fault costs this batch, never the thread that all wait for
-                answers = None
-            if not self._call(self._settle, len(batch), wanted, answers):
-                return
-
-    def _take(self) -> tuple[list[Check], bool]:
-        """Wait for one check, then take all that are there, up to a batch; say whether the inbox has ended."""
-        item = self._inbox.get()
-        batch: list[Check] = []
-        while item is not None:
-            batch.append(item)
-            if len(batch) == self._batch:
-                return batch, False
-            try:
-                item = self._inbox.get_nowait()
-            except Empty:
-                return batch, False
-        return batch, True
-
-    def _call(self, callback: Callable[..., None], *args: object) -> bool:
-        """Have the loop call this; False when there is no loop any more."""
-        assert self._loop is not None
-        try:
-            self._loop.call_soon_threadsafe(callback, *args)
-        except RuntimeError:
-            return False
-        return True
-
-    def _end(self) -> None:
-        assert self._ended is not None
-        if not self._ended.done():
-            self._ended.set_result(None)
+            answers: list[bool] | None = self._verify(wanted) if wanted else []
+        except Exception:  # noqa: BLE001 - a fault costs this batch, never the thread that all wait for
+            answers = None
+        return partial(self._settle, len(batch), wanted, answers)
 
     def _settle(self, taken: int, wanted: list[Check], answers: list[bool] | None) -> None:
         """Answer those who still wait. Runs on the loop."""
