@@ -27,8 +27,8 @@ __all__ = [
     "response_fields",
 ]
 
-RETRY_AFTER = b"5"
-"Seconds in `Retry-After` (RFC 9110 §10.2.3). The same for all, so that it tells nothing of the load."
+RETRY_AFTER = 5
+"Seconds in `Retry-After` where nothing better is known. The same for all, so that it tells nothing of the load."
 
 
 class Ending(StrEnum):
@@ -215,7 +215,7 @@ def response_fields(failure: Failure, identity: str) -> Fields:
 
     `Proxy-Status` where there is an error type, `Proxy-Authenticate` once for each challenge of a 407
     (RFC 9110 §11.7.1), `Allow` for a 405 (§15.5.6), `Retry-After` for a 429, for a relay that drains, and for one
-    that cannot check credentials.
+    that cannot check credentials (§10.2.3).
 
     Args:
         failure: why the exchange is refused.
@@ -231,5 +231,6 @@ def response_fields(failure: Failure, identity: str) -> Fields:
     if status == 407:
         fields.extend((b"proxy-authenticate", challenge) for challenge in failure.challenges)
     if status == 429 or failure.kind in (FailureKind.RELAY_DRAINING, FailureKind.AUTHENTICATION_UNAVAILABLE):
-        fields.append((b"retry-after", RETRY_AFTER))
+        seconds = RETRY_AFTER if failure.retry_after is None else failure.retry_after
+        fields.append((b"retry-after", b"%d" % seconds))
     return tuple(fields)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from relay.settings.branches import (
     AuthSettings,
+    DialSettings,
     EgressSettings,
     IssuerSettings,
     LimitSettings,
     ListenSettings,
+    PolicyRule,
     PolicySettings,
     QuicSettings,
+    QuotaOverride,
+    QuotaSettings,
     ResolverSettings,
     SpentSettings,
     TelemetrySettings,
@@ -19,6 +23,7 @@ from relay.settings.branches import (
 )
 from relay.settings.dump import describe_settings, dump_settings, redacted
 from relay.settings.load import SettingsError, load_settings, require_certificate
+from relay.settings.policy_file import read_policy_file
 from relay.settings.probe import Capabilities, probe_capabilities
 from relay.settings.system import resolver_upstreams, system_upstreams
 from relay.settings.tree import Settings
@@ -29,7 +34,10 @@ from relay.settings.values import (
     encode_basic_entry,
     encode_preshared_entry,
     parse_basic_entry,
+    parse_client_entry,
+    parse_domain,
     parse_duration,
+    parse_port_range,
     parse_preshared_entry,
     parse_upstream,
 )
@@ -38,12 +46,16 @@ __all__ = [
     "AuthSettings",
     "BasicEntry",
     "Capabilities",
+    "DialSettings",
     "EgressSettings",
     "IssuerSettings",
     "LimitSettings",
     "ListenSettings",
+    "PolicyRule",
     "PolicySettings",
     "QuicSettings",
+    "QuotaOverride",
+    "QuotaSettings",
     "ResolverSettings",
     "ScryptCost",
     "Settings",
@@ -60,10 +72,14 @@ __all__ = [
     "encode_preshared_entry",
     "load_settings",
     "parse_basic_entry",
+    "parse_client_entry",
+    "parse_domain",
     "parse_duration",
+    "parse_port_range",
     "parse_preshared_entry",
     "parse_upstream",
     "probe_capabilities",
+    "read_policy_file",
     "redacted",
     "require_certificate",
     "resolver_upstreams",

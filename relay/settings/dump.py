@@ -70,20 +70,20 @@ def _shown(path: SettingPath, value: object) -> object:
         return f"{value.partition('://')[0]}://..."
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
+    if isinstance(value, BaseModel):
+        given = value.model_dump(exclude_unset=True)
+        return {name: _shown((*path, name), member) for name, member in given.items()}
     if isinstance(value, tuple):
         return [item if isinstance(item, int) else _shown((), item) for item in value]
-    if isinstance(value, BaseModel):
-        members = {name: _shown((), getattr(value, name)) for name in type(value).model_fields}
-        return {name: member for name, member in members.items() if member is not None}
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
 
 
 def _toml(value: object) -> str:
-    """Write a value of `_shown` in TOML, tables in one line."""
+    """Write a value as TOML does; a table stays on its line."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{name} = {_toml(member)}" for name, member in value.items()) + " }"
+        return "{" + ", ".join(f"{name} = {_toml(member)}" for name, member in value.items()) + "}"
     if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
+        return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value)

@@ -11,6 +11,7 @@ from relay.telemetry.metrics import (
     MetricKind,
     Metrics,
     NoMetrics,
+    QuotaName,
     TokenRefusal,
 )
 
@@ -25,6 +26,7 @@ __all__ = [
     "MetricKind",
     "Metrics",
     "NoMetrics",
+    "QuotaName",
     "TokenRefusal",
     "configure_logging",
     "get_logger",

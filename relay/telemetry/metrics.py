@@ -17,6 +17,7 @@ __all__ = [
     "MetricKind",
     "Metrics",
     "NoMetrics",
+    "QuotaName",
     "TokenRefusal",
 ]
 
@@ -49,6 +50,8 @@ class Metric(Enum):
     BYTES_TO_CLIENT = ("bytes_to_client", MetricKind.COUNTER, "Payload bytes relayed to clients, by kind.")
     DATAGRAMS_DROPPED = ("datagrams_dropped", MetricKind.COUNTER, "Datagrams and packets dropped, by reason.")
     LIMITS_HIT = ("limits_hit", MetricKind.COUNTER, "Times that a bound of the settings bit, by limit.")
+    QUOTAS_HIT = ("quotas_hit", MetricKind.COUNTER, "Times that a principal's quota bit, by quota.")
+    PRINCIPALS_TRACKED = ("principals_tracked", MetricKind.GAUGE, "Principals whose use is remembered for quotas.")
     HOOK_FAILURES = ("hook_failures", MetricKind.COUNTER, "Hooks that raised or gave no verdict, by phase.")
     TOKENS_SPENT = ("tokens_spent", MetricKind.COUNTER, "Uses of tokens that admitted a client.")
     TOKENS_REFUSED = ("tokens_refused", MetricKind.COUNTER, "Tokens that admitted nobody, by reason.")
@@ -140,6 +143,19 @@ class LimitName(StrEnum):
     CONNECTION_BUFFER = "connection_buffer"
     DRAIN = "drain"
     WRITE_STALL = "write_stall"
+
+
+class QuotaName(StrEnum):
+    """The quotas of `settings.quotas`, as labels."""
+
+    TUNNELS = "tunnels"
+    "A principal had as many tunnels as it may have at the same time."
+    RATE = "rate"
+    "It asked for new tunnels faster than it may."
+    BYTES = "bytes"
+    "Its bytes of the period were used up: a tunnel was refused, or closed."
+    PRINCIPALS = "principals"
+    "There was no room to remember one more principal."
 
 
 class Metrics(Protocol):

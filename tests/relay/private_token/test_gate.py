@@ -241,6 +241,15 @@ class TestUnavailable:
             assert [line["event"] for line in lines] == ["spent_store_away"]
             assert door.metrics.value(Metric.TOKENS_REFUSED, TokenRefusal.STORE_AWAY) == 5
 
+    async def test_a_store_that_never_was_there(self, tmp_path: Path) -> None:
+        store = {"kind": "redis", "url": "redis://127.0.0.1:1/0"}
+        with structlog.testing.capture_logs() as lines:
+            async with open_gate(settings(tmp_path, store=store)) as door:
+                for _ in range(3):
+                    assert await door.ask(good(door)) == 503
+                assert await door.ask(None) == 407
+        assert [(line["event"], line["reason"]) for line in lines] == [("spent_store_away", "unreachable")]
+
     async def test_store_closed(self, tmp_path: Path) -> None:
         async with open_gate(settings(tmp_path)) as door:
             await door.parts.store.close()
