@@ -94,6 +94,9 @@ class RelayOptions:
     wants_datagrams: bool = True
     "False does not announce H3_DATAGRAM: UDP payloads then travel in capsules."
 
+    fields: Fields = field(default=(), repr=False)
+    "Field lines that every request has besides, such as a location hint (`masque.geo`)."
+
     @property
     def credentials(self) -> Fields:
         """The field lines that authenticate."""
@@ -156,11 +159,13 @@ class RelayClient:
 
     async def open_tcp_exchange(self, host: str, port: int) -> Exchange:
         """Open a TCP tunnel and return its exchange without a sink, for a splice of one's own."""
-        return await self._open(connect_head(host, port, self.options.credentials), is_udp=False)
+        return await self._open(
+            connect_head(host, port, self.options.credentials + self.options.fields), is_udp=False
+        )
 
     async def open_udp_exchange(self, host: str, port: int) -> Exchange:
         """Open a UDP tunnel and return its exchange without a sink."""
-        fields = self.options.credentials
+        fields = self.options.credentials + self.options.fields
         head = connect_udp_head(self._template, self._authority, host, port, fields)
         return await self._open(head, is_udp=True)
 
