@@ -7,16 +7,16 @@ from relay.resolver.answer import (
     MAX_ADDRESSES,
     MAX_ALIASES,
     NEGATIVE_TTL,
-    Answer,
-    Question,
-    failed_answer,
+    Reading,
+    failed_reading,
     read_answer,
 )
 from relay.resolver.cache import AnswerCache
 from relay.resolver.flight import Flights
+from relay.resolver.forward import ask_upstreams
 from relay.resolver.hook import resolver_hooks
 from relay.resolver.service import SECOND_FAMILY_GRACE, Resolver
-from relay.resolver.upstream import ask_upstreams
+from relay.resolver.upstream import Answer, Asker, Question, Subnet
 
 __all__ = [
     "FAILURE_TTL",
@@ -26,11 +26,14 @@ __all__ = [
     "SECOND_FAMILY_GRACE",
     "Answer",
     "AnswerCache",
+    "Asker",
     "Flights",
     "Question",
+    "Reading",
     "Resolver",
+    "Subnet",
     "ask_upstreams",
-    "failed_answer",
+    "failed_reading",
     "read_answer",
     "resolver_hooks",
 ]

@@ -20,15 +20,15 @@ import dns.rrset
 
 from masque.target import IPAddress
 from relay.errors import Failure, FailureKind, Side
+from relay.resolver.upstream import Question
 
 __all__ = [
     "FAILURE_TTL",
     "MAX_ADDRESSES",
     "MAX_ALIASES",
     "NEGATIVE_TTL",
-    "Answer",
-    "Question",
-    "failed_answer",
+    "Reading",
+    "failed_reading",
     "read_answer",
 ]
 
@@ -44,19 +44,9 @@ FAILURE_TTL = 5.0
 _FINAL = frozenset({dns.rcode.NOERROR, dns.rcode.NXDOMAIN})
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked: a name and a record type."""
-
-    name: dns.name.Name
-    "The full name."
-    rdtype: dns.rdatatype.RdataType
-    "A or AAAA."
-
-
 @dataclass(frozen=True, slots=True, repr=False)
-class Answer:
-    """What is known about a question."""
+class Reading:
+    """What is known about a question: an answer, read."""
 
     addresses: tuple[IPAddress, ...] = ()
     "The addresses; empty when there is a failure."
@@ -73,12 +63,12 @@ class Answer:
         return self.failure is None or self.failure.rcode in {"NXDOMAIN", "NODATA"}
 
 
-def failed_answer(kind: FailureKind, rcode: str | None = None, info_code: int | None = None) -> Answer:
+def failed_reading(kind: FailureKind, rcode: str | None = None, info_code: int | None = None) -> Reading:
     """Return the answer for a question that could not be resolved."""
-    return Answer(failure=Failure(kind, Side.TARGET, rcode=rcode, info_code=info_code), ttl=FAILURE_TTL)
+    return Reading(failure=Failure(kind, Side.TARGET, rcode=rcode, info_code=info_code), ttl=FAILURE_TTL)
 
 
-def read_answer(response: dns.message.Message, question: Question) -> Answer:
+def read_answer(response: dns.message.Message, question: Question) -> Reading:
     """Read a response whose id and question were checked.
 
     Args:
@@ -92,22 +82,22 @@ def read_answer(response: dns.message.Message, question: Question) -> Answer:
     rcode = response.rcode()
     info_code = next((int(error.code) for error in response.extended_errors()), None)
     if rcode not in _FINAL:
-        return failed_answer(FailureKind.DNS_ERROR, dns.rcode.to_text(rcode), info_code)
+        return failed_reading(FailureKind.DNS_ERROR, dns.rcode.to_text(rcode), info_code)
     end = question.name
     chain: list[dns.rrset.RRset] = []
     for alias in _chain(response, question.name):
         if len(chain) == MAX_ALIASES:
-            return failed_answer(FailureKind.DNS_ERROR)
+            return failed_reading(FailureKind.DNS_ERROR)
         chain.append(alias)
         end = _alias_of(alias)
     found = _rrset(response, end, question.rdtype)
     if found is None or rcode == dns.rcode.NXDOMAIN:
         absence = "NXDOMAIN" if rcode == dns.rcode.NXDOMAIN else "NODATA"
         failure = Failure(FailureKind.DNS_ERROR, Side.TARGET, rcode=absence, info_code=info_code)
-        return Answer(failure=failure, ttl=_negative_ttl(response))
+        return Reading(failure=failure, ttl=_negative_ttl(response))
     addresses = tuple(dict.fromkeys(ip_address(record.address) for record in islice(found, MAX_ADDRESSES)))
     aliases = tuple(_alias_of(alias).to_text(omit_final_dot=True).lower() for alias in chain)
-    return Answer(addresses, aliases, ttl=float(min(rrset.ttl for rrset in (*chain, found))))
+    return Reading(addresses, aliases, ttl=float(min(rrset.ttl for rrset in (*chain, found))))
 
 
 def _chain(response: dns.message.Message, name: dns.name.Name) -> Iterator[dns.rrset.RRset]:

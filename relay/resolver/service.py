@@ -20,10 +20,11 @@ import dns.rdatatype
 
 from relay.errors import Failure, FailureKind, RelayError, Side
 from relay.hooks import Resolution
-from relay.resolver.answer import NEGATIVE_TTL, Answer, Question, failed_answer
+from relay.resolver.answer import NEGATIVE_TTL, Reading, failed_reading
 from relay.resolver.cache import AnswerCache
 from relay.resolver.flight import Flights
-from relay.resolver.upstream import ask_upstreams
+from relay.resolver.forward import ask_upstreams
+from relay.resolver.upstream import Question
 from relay.settings import ResolverSettings, Upstream
 from relay.telemetry import Metric, Metrics, NoMetrics
 
@@ -74,8 +75,8 @@ class Resolver:
         self._max_ttl = settings.max_ttl.total_seconds()
         self._metrics: Metrics = NoMetrics() if metrics is None else metrics
         self._clock = clock
-        self._cache: AnswerCache[Question, Answer] = AnswerCache(settings.cache_entries)
-        self._flights: Flights[Question, Answer] = Flights()
+        self._cache: AnswerCache[Question, Reading] = AnswerCache(settings.cache_entries)
+        self._flights: Flights[Question, Reading] = Flights()
         self._limiter = anyio.CapacityLimiter(settings.max_queries)
 
     async def resolve(self, name: str) -> Resolution:
@@ -97,15 +98,15 @@ class Resolver:
             self._metrics.count(Metric.DNS_FAILURES)
             raise
 
-    async def _resolve(self, name: str) -> dict[dns.rdatatype.RdataType, Answer]:
+    async def _resolve(self, name: str) -> dict[dns.rdatatype.RdataType, Reading]:
         """Ask for both families, and wait for the second one only a little once the first has addresses."""
         qname = _parse_name(name)
         top = qname.labels[-2].lower().decode("ascii")
         if top == "localhost":
-            return {dns.rdatatype.AAAA: Answer(_LOOPBACK[:1]), dns.rdatatype.A: Answer(_LOOPBACK[1:])}
+            return {dns.rdatatype.AAAA: Reading(_LOOPBACK[:1]), dns.rdatatype.A: Reading(_LOOPBACK[1:])}
         if top in _NEVER_ASKED:
-            return {dns.rdatatype.A: failed_answer(FailureKind.DNS_ERROR, "NXDOMAIN")}
-        answers: dict[dns.rdatatype.RdataType, Answer] = {}
+            return {dns.rdatatype.A: failed_reading(FailureKind.DNS_ERROR, "NXDOMAIN")}
+        answers: dict[dns.rdatatype.RdataType, Reading] = {}
         async with anyio.create_task_group() as group:
 
             async def ask(question: Question) -> None:
@@ -117,11 +118,11 @@ class Resolver:
                 group.start_soon(ask, Question(qname, rdtype))
         for rdtype in _FAMILIES:
             if rdtype not in answers:
-                self._keep(Question(qname, rdtype), failed_answer(FailureKind.DNS_TIMEOUT))
+                self._keep(Question(qname, rdtype), failed_reading(FailureKind.DNS_TIMEOUT))
         return answers
 
-    async def _ask(self, question: Question) -> Answer:
-        """Answer from the cache, or join the question that is under way, or ask."""
+    async def _ask(self, question: Question) -> Reading:
+        """Reading from the cache, or join the question that is under way, or ask."""
         cached = self._cache.get(question, self._clock())
         if cached is not None:
             self._metrics.count(Metric.DNS_CACHE_HITS)
@@ -129,11 +130,11 @@ class Resolver:
         deadline = anyio.current_time() + self._timeout
         with anyio.CancelScope(deadline=deadline + _SLACK):
             return await self._flights.join(question, partial(self._fetch, question, deadline))
-        return failed_answer(FailureKind.DNS_TIMEOUT)
+        return failed_reading(FailureKind.DNS_TIMEOUT)
 
-    async def _fetch(self, question: Question, deadline: float) -> Answer:
+    async def _fetch(self, question: Question, deadline: float) -> Reading:
         """Ask the upstreams, and keep what they say. Ends by itself at the deadline."""
-        answer = failed_answer(FailureKind.DNS_TIMEOUT)
+        answer = failed_reading(FailureKind.DNS_TIMEOUT)
         with anyio.CancelScope(deadline=deadline) as waiting:
             async with self._limiter:
                 waiting.deadline = math.inf  # from here on the work ends by itself, and knows why
@@ -141,7 +142,7 @@ class Resolver:
         self._keep(question, answer)
         return answer
 
-    def _keep(self, question: Question, answer: Answer) -> None:
+    def _keep(self, question: Question, answer: Reading) -> None:
         """Put an answer into the cache, within the operator's bounds."""
         if answer.failure is None:
             ttl = min(max(answer.ttl, self._min_ttl), self._max_ttl)
@@ -160,7 +161,7 @@ def _parse_name(name: str) -> dns.name.Name:
     raise RelayError(Failure(FailureKind.DNS_ERROR, Side.CLIENT, rcode="NXDOMAIN", context="not a host name"))
 
 
-def _combine(answers: dict[dns.rdatatype.RdataType, Answer]) -> Resolution:
+def _combine(answers: dict[dns.rdatatype.RdataType, Reading]) -> Resolution:
     """Make one resolution of both families' answers, or raise the failure that says most."""
     found = [answers[rdtype] for rdtype in _FAMILIES if rdtype in answers]
     addresses = tuple(address for answer in found for address in answer.addresses)
