@@ -26,7 +26,7 @@ from relay.telemetry import Metric
 from tests.relay.dns_server import empty, failing, records, silent
 from tests.relay.resolver.lab import A1, AAAA1, SOA, Lab, failure_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
 
 async def test_both_families_ipv6_first(lab: Lab) -> None:
