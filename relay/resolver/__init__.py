@@ -15,7 +15,7 @@ from relay.resolver.answer import (
 )
 from relay.resolver.assembly import make_routes
 from relay.resolver.cache import AnswerCache, Entry
-from relay.resolver.flight import Flights
+from relay.resolver.flight import Abandoned, Flights
 from relay.resolver.forward import Forwarder
 from relay.resolver.health import Health
 from relay.resolver.hook import resolver_hooks
@@ -46,6 +46,7 @@ __all__ = [
     "NEGATIVE_TTL",
     "SECOND_FAMILY_GRACE",
     "UDP_PAYLOAD",
+    "Abandoned",
     "Answer",
     "AnswerCache",
     "Asker",
