@@ -168,7 +168,7 @@ def make_query(
     asked = (
         b"".join(len(label).to_bytes() + label for label in name.labels) + question.rdtype.to_bytes(2, "big") + _IN
     )
-    flags = dns.flags.RD | (dns.flags.CD if question.cd else 0)
+    flags = dns.flags.RD | dns.flags.AD | (dns.flags.CD if question.cd else 0)  # AD: tell us (RFC 6840 §5.7)
     wire = bytes(2) + flags.to_bytes(2, "big") + (b"\0\1" + bytes(5) + has_edns.to_bytes()) + asked
     if has_edns:
         wire += _edns(question, cookies, len(wire) if is_padded else None)
