@@ -16,21 +16,31 @@ from pathlib import Path
 
 from masque.h3 import H3Limits
 from masque.template import Template
-from relay.auth import auth_hooks
+from relay.auth import auth_hooks, certificate_hooks
 from relay.egress import egress_hooks
 from relay.exchange import EarlyLimits, Exchange
 from relay.hooks import Application, ConnectionContext, HookChain, Hooks
 from relay.ingress import Drain, H3Ingress
 from relay.pipeline import Pipeline, PipelineLimits
-from relay.policy import policy_hooks
+from relay.policy import OwnAddresses, PolicyGate, Rule, RuleSet, probe_local_routes, read_rules
 from relay.poller import Poller
 from relay.quic.certificate import check_certificate
 from relay.quic.endpoint import ServerEndpoint
-from relay.quic.engine import Address, Certificate, EngineFactory, EngineName, TransportLimits, load_factory
+from relay.quic.engine import (
+    Address,
+    Certificate,
+    ClientCheck,
+    EngineFactory,
+    EngineName,
+    TransportLimits,
+    load_factory,
+)
 from relay.quic.link import Link, LinkHandler
 from relay.quic.socket import UdpSocket, bind_udp
+from relay.quota import quota_hooks
 from relay.resolver import Resolver, require_trust, resolver_hooks
 from relay.settings import (
+    PolicySettings,
     Settings,
     SettingsError,
     Upstream,
@@ -38,10 +48,12 @@ from relay.settings import (
     resolver_routes,
     resolver_upstreams,
 )
-from relay.telemetry import Metrics
-from relay.tunnels import TunnelLimits
+from relay.telemetry import Metrics, get_logger
+from relay.tunnels import Dialer, TunnelLimits
 
-__all__ = ["Server", "Startup", "prepare"]
+__all__ = ["Server", "Startup", "own_addresses", "prepare"]
+
+_log = get_logger()
 
 _RESET_KEY_SIZE = 32
 "Bytes of a key for stateless reset tokens, at least."
@@ -57,6 +69,8 @@ class Startup:
     "Bound to the listening address."
     certificate: Certificate
     "Readable, and of one kind with its key."
+    clients: ClientCheck | None
+    "How clients' certificates are checked; None does not ask for them."
     transport: TransportLimits
     "What QUIC connections announce and keep."
     factory: EngineFactory
@@ -65,6 +79,8 @@ class Startup:
     "The resolvers to ask."
     routes: Mapping[str, tuple[Upstream, ...]]
     "Those to ask for names below a suffix, by suffix."
+    rules: tuple[Rule, ...]
+    "The policy's rules."
 
 
 def prepare(settings: Settings) -> Startup:
@@ -72,20 +88,30 @@ def prepare(settings: Settings) -> Startup:
 
     Raises:
         relay.settings.SettingsError: a certificate or key is not set, no resolver is known, or the key of stateless
-            resets or a resolver's certificates cannot be read.
-        relay.quic.engine.EngineError: the certificate or key cannot be used.
+            resets, a resolver's certificates or the policy's rules cannot be used.
+        relay.quic.engine.EngineError: the certificate, its key or the clients' authorities cannot be used.
         OSError: the address cannot be bound.
     """
     certificate = Certificate(*require_certificate(settings))
     check_certificate(certificate)
     transport = transport_limits(settings, _reset_key(settings.quic.reset_key))
-    factory = load_factory(EngineName(settings.quic.engine), transport, certificate)
+    clients = client_check(settings)
+    factory = load_factory(EngineName(settings.quic.engine), transport, certificate, clients)
     upstreams, routes = resolver_upstreams(settings), resolver_routes(settings)
     for upstream in (*upstreams, *chain(*routes.values())):
         require_trust(upstream)
+    rules = read_rules(settings.policy)
     quic = settings.quic
     sock = bind_udp(settings.listen.host, settings.listen.port, quic.receive_buffer, quic.send_buffer)
-    return Startup(settings, sock, certificate, transport, factory, upstreams, routes)
+    return Startup(settings, sock, certificate, clients, transport, factory, upstreams, routes, rules)
+
+
+def client_check(settings: Settings) -> ClientCheck | None:
+    """How clients' certificates are checked; None does not ask for them."""
+    tls = settings.tls
+    if tls.client_certificates == "off" or tls.client_ca is None:
+        return None
+    return ClientCheck(tls.client_ca, is_required=tls.client_certificates == "required")
 
 
 def transport_limits(settings: Settings, reset_key: bytes | None) -> TransportLimits:
@@ -109,6 +135,22 @@ def _reset_key(path: Path | None) -> bytes | None:
     if len(key) < _RESET_KEY_SIZE:
         raise SettingsError(f"quic.reset_key: {path} must hold at least {_RESET_KEY_SIZE} random bytes")
     return key
+
+
+def own_addresses(settings: Settings, address: Address) -> OwnAddresses:
+    """What tunnels may not lead back to, of a relay that listens at an address.
+
+    Nothing at all when `policy.allow_own` is set.
+    """
+    if settings.policy.allow_own:
+        return OwnAddresses()
+    listener = ipaddress.ip_address(address[0].partition("%")[0])
+    mine = [one for one in (listener, settings.egress.ipv4, settings.egress.ipv6) if one is not None]
+    is_local = probe_local_routes()
+    if is_local is None:
+        _log.warning("own_addresses_unknown")
+    networks = [ipaddress.ip_network(one) for one in mine if not one.is_unspecified]
+    return OwnAddresses(networks, (listener, address[1]), is_local)
 
 
 def pipeline_limits(settings: Settings) -> PipelineLimits:
@@ -146,11 +188,14 @@ class Server:
         self.settings = startup.settings
         self.metrics = metrics
         self._certificate = startup.certificate
+        self._clients = startup.clients
         self._socket = startup.socket
         self._transport = startup.transport
         self._factory = startup.factory
         self._upstreams = startup.upstreams
         self._routes = startup.routes
+        self._own = own_addresses(startup.settings, startup.socket.address)
+        self._policy = PolicyGate(RuleSet(startup.rules, self._own))
         self._applications = applications
         self._stop = asyncio.Event()
         self._endpoint: ServerEndpoint | None = None
@@ -178,16 +223,34 @@ class Server:
         self._stop.set()
 
     def reload_certificate(self) -> None:
-        """Read the certificate and key again, for connections from now on; the old pair stays on error.
+        """Read the certificate, its key and the clients' authorities again, for connections from now on; the old ones
+        stay on error.
 
         Raises:
-            relay.quic.engine.EngineError: the new pair cannot be used.
+            relay.quic.engine.EngineError: the new ones cannot be used.
         """
         check_certificate(self._certificate)
-        factory = load_factory(EngineName(self.settings.quic.engine), self._transport, self._certificate)
+        engine = EngineName(self.settings.quic.engine)
+        factory = load_factory(engine, self._transport, self._certificate, self._clients)
         self._factory = factory
         if self._endpoint is not None:
             self._endpoint.factory = factory
+
+    async def reload_policy(self, settings: PolicySettings) -> int:
+        """Hold exchanges to other rules from now on; tunnels that run stay. The rules in force stay on error.
+
+        Args:
+            settings: the policy's branch; its `allow_own` is not looked at again.
+
+        Returns:
+            How many rules are in force now.
+
+        Raises:
+            SettingsError: the rules cannot be used.
+        """
+        rules = await asyncio.to_thread(lambda: RuleSet(read_rules(settings), self._own))
+        self._policy.rules = rules
+        return len(rules.rules)
 
     async def run(self) -> None:
         """Serve until `stop`, then drain and return."""
@@ -206,6 +269,7 @@ class Server:
                     [Template(text) for text in settings.templates.udp],
                     settings.identity,
                     pipeline_limits(settings),
+                    Dialer.of(settings.dial, loop.time),
                     poller,
                     tasks,
                     self.metrics,
@@ -262,7 +326,9 @@ class Server:
         return [
             *hooks,
             auth_hooks(settings.auth),
-            policy_hooks(settings.policy),
+            certificate_hooks(settings.tls),
+            self._policy.hooks,
+            quota_hooks(settings.quotas, self.metrics),
             resolver_hooks(resolver),
             egress_hooks(settings.egress),
         ]

@@ -9,10 +9,12 @@ import signal
 import sys
 from collections.abc import Coroutine
 from http import HTTPStatus
+from pathlib import Path
 
 from relay.cli.options import add_client, format_address, parse_address, read_key
 from relay.client import ClientError, RelayOptions, TcpForwarder, UdpForwarder
-from relay.quic.engine import Address, EngineName
+from relay.quic.certificate import check_certificate
+from relay.quic.engine import Address, Certificate, EngineError, EngineName
 from relay.telemetry import LogFormat, LogLevel, configure_logging
 
 __all__ = ["add_forward"]
@@ -26,6 +28,8 @@ def add_forward(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     forward.add_argument("--listen", metavar="ADDR:PORT", default="127.0.0.1:0", help="local port; 0 takes any")
     forward.add_argument("--relay", metavar="URL", required=True, help="https://host:port")
     add_client(forward)
+    forward.add_argument("--certificate", type=Path, metavar="FILE", help="PEM file with our own certificate")
+    forward.add_argument("--certificate-key", type=Path, metavar="FILE", help="PEM file with its private key")
     forward.set_defaults(command=_forward)
 
 
@@ -38,6 +42,7 @@ def _forward(options: argparse.Namespace) -> int:
         key=read_key(options),
         ca_file=options.ca,
         is_verified=not options.insecure,
+        certificate=_certificate(options),
         engine=EngineName(options.engine),
     )
     forwarder = (TcpForwarder if options.kind == "tcp" else UdpForwarder)(relay, host, port, _report_refusal)
@@ -51,6 +56,20 @@ def _forward(options: argparse.Namespace) -> int:
         reason = os.strerror(error.errno) if error.errno else error.strerror  # asyncio and socket add to strerror
         raise ClientError(f"--listen: cannot use {options.listen}: {reason}") from error
     return 0
+
+
+def _certificate(options: argparse.Namespace) -> Certificate | None:
+    """The certificate to prove ourselves by. Raises ClientError before anything connects."""
+    if options.certificate is None and options.certificate_key is None:
+        return None
+    if options.certificate is None or options.certificate_key is None:
+        raise ClientError("--certificate, --certificate-key: one is of no use without the other")
+    certificate = Certificate(options.certificate, options.certificate_key)
+    try:
+        check_certificate(certificate, ("--certificate", "--certificate-key"))
+    except EngineError as error:
+        raise ClientError(str(error)) from error
+    return certificate
 
 
 async def _until_terminated(work: Coroutine[object, object, None]) -> None:

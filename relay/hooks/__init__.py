@@ -12,6 +12,7 @@ from relay.hooks.context import (
     IPAddress,
     Principal,
     Resolution,
+    RunningTunnel,
     TunnelKind,
 )
 from relay.hooks.phases import (
@@ -49,6 +50,7 @@ __all__ = [
     "Replace",
     "Resolution",
     "Resolve",
+    "RunningTunnel",
     "TunnelClosed",
     "TunnelKind",
     "TunnelOpened",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from relay.settings.branches import (
     AuthSettings,
+    DialSettings,
     EgressSettings,
     LimitSettings,
     ListenSettings,
+    PolicyRule,
     PolicySettings,
     QuicSettings,
+    QuotaOverride,
+    QuotaSettings,
     ResolverSettings,
     TelemetrySettings,
     TemplateSettings,
@@ -16,17 +20,21 @@ from relay.settings.branches import (
 )
 from relay.settings.dump import describe_settings, dump_settings, redacted
 from relay.settings.load import SettingsError, load_settings, require_certificate
+from relay.settings.policy_file import read_policy_file
 from relay.settings.probe import Capabilities, probe_capabilities
 from relay.settings.system import describe_resolver, resolver_routes, resolver_upstreams, system_upstreams
 from relay.settings.tree import Settings
-from relay.settings.upstreams import Upstream, UpstreamTransport, parse_suffix, parse_upstream
+from relay.settings.upstreams import Upstream, UpstreamTransport, parse_upstream
 from relay.settings.values import (
     BasicEntry,
     ScryptCost,
     encode_basic_entry,
     encode_preshared_entry,
     parse_basic_entry,
+    parse_client_entry,
+    parse_domain,
     parse_duration,
+    parse_port_range,
     parse_preshared_entry,
 )
 
@@ -34,11 +42,15 @@ __all__ = [
     "AuthSettings",
     "BasicEntry",
     "Capabilities",
+    "DialSettings",
     "EgressSettings",
     "LimitSettings",
     "ListenSettings",
+    "PolicyRule",
     "PolicySettings",
     "QuicSettings",
+    "QuotaOverride",
+    "QuotaSettings",
     "ResolverSettings",
     "ScryptCost",
     "Settings",
@@ -55,11 +67,14 @@ __all__ = [
     "encode_preshared_entry",
     "load_settings",
     "parse_basic_entry",
+    "parse_client_entry",
+    "parse_domain",
     "parse_duration",
+    "parse_port_range",
     "parse_preshared_entry",
-    "parse_suffix",
     "parse_upstream",
     "probe_capabilities",
+    "read_policy_file",
     "redacted",
     "require_certificate",
     "resolver_routes",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from functools import reduce
+
+from pydantic import BaseModel
 
 from relay.settings.schema import SettingPath, dotted, leaves
 from relay.settings.tree import Settings
@@ -59,18 +62,27 @@ def _shown(path: SettingPath, value: object) -> object:
         return [f"<{len(value)} {'entry' if len(value) == 1 else 'entries'}>"] if value else []
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
+    if isinstance(value, BaseModel):
+        given = value.model_dump(exclude_unset=True)
+        return {name: _shown((*path, name), member) for name, member in given.items()}
     if isinstance(value, tuple):
-        return [item if isinstance(item, int) else str(item) for item in value]
+        return [item if isinstance(item, int) else _shown((), item) for item in value]
     if isinstance(value, dict):
-        return {str(name): _shown(path, item) for name, item in value.items()}
-    if value is None or isinstance(value, bool | int | str):
+        return {str(name): _shown((), item) for name, item in value.items()}
+    if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
 
 
 def _toml(value: object) -> str:
-    """Write a value as TOML; where it is no table, JSON's form is TOML's as well."""
+    """Write a value as TOML does; a table stays on its line."""
     if isinstance(value, dict):
-        inside = ", ".join(f"{json.dumps(name)} = {_toml(item)}" for name, item in value.items())
-        return f"{{ {inside} }}" if inside else "{}"
+        return "{" + ", ".join(f"{_toml_key(name)} = {_toml(member)}" for name, member in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value)
+
+
+def _toml_key(name: str) -> str:
+    """Write a name of a table, quoted where it has to be."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
-__all__ = ["Upstream", "UpstreamTransport", "parse_suffix", "parse_upstream"]
+__all__ = ["Upstream", "UpstreamTransport", "parse_upstream"]
 
 _FORM = re.compile(
     r"(?:(?P<transport>[a-z]{1,8})://)?"
@@ -139,18 +139,3 @@ def _parse_ca_file(query: str | None, transport: UpstreamTransport) -> Path | No
     if len(pairs) != 1 or pairs[0][0] != "ca_file" or not pairs[0][1] or not transport.is_encrypted:
         raise ValueError("must have nothing but ca_file=<path> behind the ?, and that with tls, https and quic only")
     return Path(pairs[0][1])
-
-
-def parse_suffix(text: str) -> str:
-    """Read the suffix of a route: a domain name, with or without a dot before or behind it.
-
-    Returns:
-        It in lower case, without those dots.
-
-    Raises:
-        ValueError: it is no domain name.
-    """
-    name = text.removeprefix(".").removesuffix(".").lower()
-    if len(name) > 253 or not _NAME.fullmatch(name):
-        raise ValueError("must be a domain name")
-    return name

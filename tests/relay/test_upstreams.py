@@ -18,7 +18,6 @@ from relay.settings import (
     describe_resolver,
     dump_settings,
     load_settings,
-    parse_suffix,
     parse_upstream,
     resolver_routes,
 )
@@ -94,20 +93,6 @@ def test_any_text_is_an_upstream_or_a_message(text: str) -> None:
         message = "must "
         assert parse_upstream(str(found)) == found
     assert message.startswith("must ")
-
-
-@pytest.mark.parametrize(
-    ("text", "suffix"),
-    [("corp.example", "corp.example"), (".Corp.Example.", "corp.example"), ("lan", "lan"), ("_x.a", "_x.a")],
-)
-def test_suffixes(text: str, suffix: str) -> None:
-    assert parse_suffix(text) == suffix
-
-
-@pytest.mark.parametrize("text", ["", ".", "..", "a..b", "a b", "*.corp.example", "ü.example", "x" * 64])
-def test_what_is_no_suffix(text: str) -> None:
-    with pytest.raises(ValueError, match="must be a domain name"):
-        parse_suffix(text)
 
 
 ROUTES = '{"corp.example": ["tls://192.0.2.1#ns.corp.example", "192.0.2.2"], ".LAN.": ["192.0.2.3"]}'

@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, ByteSize, Field, model_validator
 
 from relay.settings.branches.bounds import MIB, Branch, Duration, lasting, readable_by, sized, within
-from relay.settings.upstreams import parse_suffix, parse_upstream
+from relay.settings.upstreams import parse_upstream
+from relay.settings.values import parse_domain
 
 __all__ = ["ResolverSettings"]
 
@@ -19,7 +20,7 @@ def _routes(value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     for suffix, upstreams in value.items():
         shown = suffix[:80] if suffix.isprintable() else "?"
         try:
-            name = parse_suffix(suffix)
+            name = parse_domain(suffix.removeprefix("."))
             for text in upstreams:
                 parse_upstream(text)
         except ValueError as error:
