@@ -18,7 +18,6 @@ __all__ = ["VARIANTS", "Variant", "make_world"]
 
 _LINES = (
     "@ NS ns",
-    "ns A 127.0.0.1",
     "www A 192.0.2.1",
     "www A 192.0.2.2",
     "alias CNAME www",
@@ -72,11 +71,16 @@ def make_world() -> World:
         Zone("renamed.test", ("@ NS ns", "old DNAME example.test."), Signing()),
     ]
     by_name = {zone.apex: zone for zone in zones}
-    top = Zone("test", ("@ NS ns", "ns A 127.0.0.1"), Signing())
+    top = Zone("test", ("@ NS ns",), Signing())
     _delegate(by_name, top)
-    root = Zone(".", ("@ NS ns.root.", "test NS ns.test."), Signing(algorithm=8))
+    root = Zone(".", ("@ NS ns", "test NS ns.test."), Signing(algorithm=8))
     root.add(f"test DS {top.ds()}")
     world = World([root, top, *zones])
+    for number, zone in enumerate(world.zones.values(), start=1):
+        address = f"127.0.1.{number}"
+        world.addresses[zone.apex] = address
+        for holder in {zone, world.parent_of(zone)}:
+            holder.add(f"ns.{zone.apex.to_text().lstrip('.')} A {address}")
     for zone in world.zones.values():
         zone.sign()
     _spoil(by_name)

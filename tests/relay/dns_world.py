@@ -26,6 +26,8 @@ class World:
 
     def __init__(self, zones: Sequence[Zone]) -> None:
         self.zones = {zone.apex: zone for zone in zones}
+        self.addresses: dict[dns.name.Name, str] = {}
+        "Where each zone is served, for those that are."
         self.asked: Counter[tuple[str, str]] = Counter()
         self.tamper: Tamper | None = None
 
@@ -63,6 +65,10 @@ class World:
                 break
             name = aliases[-1][0].target
         return response
+
+    def parent_of(self, zone: Zone) -> Zone:
+        """Return the zone that delegates to this one; the root's is itself."""
+        return self._zone_of(zone.apex, dns.rdatatype.DS)
 
     def _zone_of(self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> Zone:
         place = name.parent() if rdtype == dns.rdatatype.DS and name != dns.name.root else name

@@ -24,7 +24,6 @@ import dns.rdtypes.ANY.DNSKEY
 import dns.rdtypes.ANY.DS
 import dns.rrset
 
-from relay.resolver.cache import AnswerCache
 from relay.resolver.dnssec.algorithms import has_zone_flag, is_zone_key, usable_ds, why_unusable
 from relay.resolver.dnssec.anchors import TrustAnchors
 from relay.resolver.dnssec.denial import Cut
@@ -33,7 +32,8 @@ from relay.resolver.dnssec.sets import find_set, read_sets
 from relay.resolver.dnssec.signatures import Verifier, ZoneKeys, zone_keys
 from relay.resolver.dnssec.verdict import BogusData, InfoCode, Security
 from relay.resolver.dnssec.work import ValidationLimits, Work, WorkSpent
-from relay.resolver.flight import Flights
+from relay.resolver.expiring import ExpiringMap
+from relay.resolver.keyed import KeyedLock
 from relay.resolver.upstream import Asker, Question
 
 __all__ = ["TrustChain", "Unsigned"]
@@ -94,8 +94,8 @@ class TrustChain:
         self._anchors = anchors
         self._verifier = verifier
         self._limits = limits
-        self._steps: AnswerCache[dns.name.Name, _Step] = AnswerCache(entries)
-        self._flights: Flights[dns.name.Name, _Step] = Flights()
+        self._steps: ExpiringMap[dns.name.Name, _Step] = ExpiringMap(entries)
+        self._turns = KeyedLock()
         self._clock = clock
 
     async def find(self, name: dns.name.Name, work: Work, deadline: float) -> ZoneKeys | Unsigned:
@@ -132,12 +132,14 @@ class TrustChain:
         """Return what is known of a step, or make it."""
         step = self._steps.get(name, self._clock())
         if step is None:
-            step = await self._flights.join(name, partial(self._make, name, make))
+            async with self._turns.hold(name):
+                step = self._steps.get(name, self._clock()) or await self._make(name, make)
         if isinstance(step, BogusData):
             raise BogusData(InfoCode(step.verdict.info_code or InfoCode.DNSSEC_BOGUS), step.verdict.security)
         return step
 
     async def _make(self, name: dns.name.Name, make: Callable[[], Awaitable[tuple[_Step, float]]]) -> _Step:
+        """Make a step and keep it, unless the question had cost enough: that says nothing of the step."""
         try:
             step, ttl = await make()
         except WorkSpent:
