@@ -17,9 +17,10 @@ import dns.rcode
 import dns.rdatatype
 
 from relay.resolver.recursion import Delegation, parse_root_hints
+from tests.relay.dns_world import World
 from tests.relay.dns_zones import Zone
 
-__all__ = ["Authority", "Hierarchy", "running_hierarchy"]
+__all__ = ["Authority", "Hierarchy", "Recursive", "running_hierarchy", "running_servers"]
 
 Change = Callable[[dns.message.Message], "dns.message.Message | None"]
 "Makes another response of a right one; None stays silent."
@@ -73,7 +74,6 @@ class Authority(asyncio.DatagramProtocol):
 
     def _respond(self, query: dns.message.Message) -> dns.message.Message | None:
         question = query.question[0]
-        assert not query.flags & dns.flags.RD, "an authoritative server is not asked to recurse"
         self.asked[question.name.to_text(omit_final_dot=True), dns.rdatatype.to_text(question.rdtype)] += 1
         if query.edns >= 0 and not self.knows_edns:
             response = dns.message.make_response(query)
@@ -84,6 +84,8 @@ class Authority(asyncio.DatagramProtocol):
         return response if self.change is None else self.change(response)
 
     def _answer(self, query: dns.message.Message) -> dns.message.Message:
+        """Answer from the deepest zone that is served here."""
+        assert not query.flags & dns.flags.RD, "an authoritative server is not asked to recurse"
         question = query.question[0]
         place = question.name
         if question.rdtype == dns.rdatatype.DS and place != dns.name.root:
@@ -95,6 +97,18 @@ class Authority(asyncio.DatagramProtocol):
                 return response
             place = place.parent()
         return self.zones[place].respond(query)
+
+
+class Recursive(Authority):
+    """A resolver that knows a whole world and validates nothing."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(())
+        self._world = world
+
+    def _answer(self, query: dns.message.Message) -> dns.message.Message:
+        """Answer with whole chains of aliases."""
+        return self._world.answer(query)
 
 
 class Hierarchy:
@@ -118,7 +132,13 @@ class Hierarchy:
 @asynccontextmanager
 async def running_hierarchy(zones: Mapping[str, Sequence[Zone]], port: int = 0) -> AsyncIterator[Hierarchy]:
     """Run a server at each of these addresses, UDP and TCP alike; the first one is the root's."""
-    servers = {address: Authority(served) for address, served in zones.items()}
+    async with running_servers({address: Authority(served) for address, served in zones.items()}, port) as found:
+        yield found
+
+
+@asynccontextmanager
+async def running_servers(servers: Mapping[str, Authority], port: int = 0) -> AsyncIterator[Hierarchy]:
+    """Run these servers, each at its address."""
     sockets = _bind(list(servers), port)
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:

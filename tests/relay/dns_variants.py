@@ -12,7 +12,7 @@ from dns.rdatatype import RdataType
 
 from relay.resolver.dnssec import InfoCode, Security
 from tests.relay.dns_world import World
-from tests.relay.dns_zones import Nsec3, Signing, Zone, name_of
+from tests.relay.dns_zones import DAY, Nsec3, Signing, Zone, name_of
 
 __all__ = ["VARIANTS", "Variant", "make_world"]
 
@@ -35,8 +35,8 @@ class Variant:
     rdtype: RdataType
     security: Security
     info_code: InfoCode | None = None
-    peers_differ: str = ""
-    "Why another validator may see it otherwise."
+    differs: str = ""
+    "Which other validators see it otherwise, and why."
 
     def __str__(self) -> str:
         return f"{self.name}-{self.rdtype.name}"
@@ -105,8 +105,8 @@ def _delegate(zones: dict[dns.name.Name, Zone], top: Zone) -> None:
 
 
 def _spoil(zones: dict[dns.name.Name, Zone]) -> None:
-    zones[name_of("expired.test")].expire("www.expired.test", RdataType.A)
-    zones[name_of("early.test")].expire("www.early.test", RdataType.A, since=-3600, until=7200)
+    zones[name_of("expired.test")].expire("www.expired.test", RdataType.A, since=10 * DAY, until=-3 * DAY)
+    zones[name_of("early.test")].expire("www.early.test", RdataType.A, since=-3 * DAY, until=10 * DAY)
     forged = zones[name_of("forged.test")]
     address = dns.rdata.from_text(dns.rdataclass.IN, "A", "192.0.2.66")
     forged.sets[name_of("www.forged.test")][RdataType.A] = dns.rrset.from_rdata("www.forged.test.", 300, address)
@@ -118,6 +118,7 @@ def _spoil(zones: dict[dns.name.Name, Zone]) -> None:
 
 
 _SECURE, _INSECURE, _BOGUS = Security.SECURE, Security.INSECURE, Security.BOGUS
+_OPT_OUT = "delv says that the records are signed, not that they prove anything"
 _A, _AAAA, _DS, _TXT = RdataType.A, RdataType.AAAA, RdataType.DS, RdataType.TXT
 
 
@@ -153,15 +154,17 @@ VARIANTS = [
     Variant("none.p384.test", _A, _SECURE),
     Variant("www.old.renamed.test", _A, _SECURE),
     Variant("www.optout.test", _A, _SECURE),
-    Variant("none.optout.test", _A, _INSECURE),
+    Variant("none.optout.test", _A, _INSECURE, None, _OPT_OUT),
     Variant("www.plain.optout.test", _A, _INSECURE),
-    Variant("plain.optout.test", _DS, _INSECURE),
+    Variant("plain.optout.test", _DS, _INSECURE, None, _OPT_OUT),
     Variant("www.plain.test", _A, _INSECURE),
     Variant("none.plain.test", _A, _INSECURE),
     Variant("www.island.test", _A, _INSECURE),
     Variant("www.strange.test", _A, _INSECURE, InfoCode.UNSUPPORTED_DNSKEY_ALGORITHM),
     Variant("www.digest.test", _A, _INSECURE, InfoCode.UNSUPPORTED_DS_DIGEST),
-    Variant("www.old.test", _A, _INSECURE, InfoCode.UNSUPPORTED_DNSKEY_ALGORITHM, "RSASHA1 may count elsewhere"),
+    Variant(
+        "www.old.test", _A, _INSECURE, InfoCode.UNSUPPORTED_DNSKEY_ALGORITHM, "unbound and delv still count RSASHA1"
+    ),
     Variant("www.costly.test", _A, _SECURE),
     Variant("none.costly.test", _A, _INSECURE, InfoCode.UNSUPPORTED_NSEC3_ITERATIONS),
     Variant("www.wrongds.test", _A, _BOGUS, InfoCode.DNSKEY_MISSING),

@@ -25,10 +25,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from dns.rdatatype import RdataType
 from dns.rdtypes.util import Bitmap
 
-__all__ = ["Nsec3", "Signing", "Zone", "name_of"]
+__all__ = ["DAY", "Nsec3", "Signing", "Zone", "name_of"]
 
 _IN = dns.rdataclass.IN
-_DAY = 86_400
+DAY = 86_400
+"Seconds of a day."
 
 
 def name_of(text: str) -> dns.name.Name:
@@ -51,8 +52,8 @@ class Signing:
 
     algorithm: int = 13
     nsec3: Nsec3 | None = None
-    inception: int = field(default_factory=lambda: int(time.time()) - _DAY)
-    expiration: int = field(default_factory=lambda: int(time.time()) + _DAY)
+    inception: int = field(default_factory=lambda: int(time.time()) - DAY)
+    expiration: int = field(default_factory=lambda: int(time.time()) + DAY)
 
 
 class Zone:
@@ -128,7 +129,7 @@ class Zone:
         )
         self.signatures[rrset.name, rrset.rdtype] = dns.rrset.from_rdata(rrset.name, rrset.ttl, signature)
 
-    def expire(self, name: str, rdtype: RdataType, *, since: float = 3600, until: float = -60) -> None:
+    def expire(self, name: str, rdtype: RdataType, *, since: float, until: float) -> None:
         """Sign a record set again with other dates, in seconds from now."""
         assert self.signing is not None
         now = int(time.time())
