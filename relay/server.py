@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from masque.h3 import H3Limits
 from masque.template import Template
 from relay.auth import auth_hooks
 from relay.egress import egress_hooks
-from relay.exchange import EarlyLimits
-from relay.hooks import Application, HookChain, Hooks
+from relay.exchange import EarlyLimits, Exchange
+from relay.hooks import Application, ConnectionContext, HookChain, Hooks
 from relay.ingress import Drain, H3Ingress
 from relay.pipeline import Pipeline, PipelineLimits
 from relay.policy import policy_hooks
@@ -28,8 +29,15 @@ from relay.quic.endpoint import ServerEndpoint
 from relay.quic.engine import Address, Certificate, EngineFactory, EngineName, TransportLimits, load_factory
 from relay.quic.link import Link, LinkHandler
 from relay.quic.socket import UdpSocket, bind_udp
-from relay.resolver import Resolver, resolver_hooks
-from relay.settings import Settings, SettingsError, Upstream, require_certificate, resolver_upstreams
+from relay.resolver import Resolver, require_trust, resolver_hooks
+from relay.settings import (
+    Settings,
+    SettingsError,
+    Upstream,
+    require_certificate,
+    resolver_routes,
+    resolver_upstreams,
+)
 from relay.telemetry import Metrics
 from relay.tunnels import TunnelLimits
 
@@ -55,6 +63,8 @@ class Startup:
     "Makes connections with the certificate."
     upstreams: tuple[Upstream, ...]
     "The resolvers to ask."
+    routes: Mapping[str, tuple[Upstream, ...]]
+    "Those to ask for names below a suffix, by suffix."
 
 
 def prepare(settings: Settings) -> Startup:
@@ -62,19 +72,20 @@ def prepare(settings: Settings) -> Startup:
 
     Raises:
         relay.settings.SettingsError: a certificate or key is not set, no resolver is known, or the key of stateless
-            resets cannot be read.
+            resets or a resolver's certificates cannot be read.
         relay.quic.engine.EngineError: the certificate or key cannot be used.
         OSError: the address cannot be bound.
     """
-    chain, private_key = require_certificate(settings)
-    certificate = Certificate(chain, private_key)
+    certificate = Certificate(*require_certificate(settings))
     check_certificate(certificate)
     transport = transport_limits(settings, _reset_key(settings.quic.reset_key))
     factory = load_factory(EngineName(settings.quic.engine), transport, certificate)
-    upstreams = resolver_upstreams(settings)
+    upstreams, routes = resolver_upstreams(settings), resolver_routes(settings)
+    for upstream in (*upstreams, *chain(*routes.values())):
+        require_trust(upstream)
     quic = settings.quic
     sock = bind_udp(settings.listen.host, settings.listen.port, quic.receive_buffer, quic.send_buffer)
-    return Startup(settings, sock, certificate, transport, factory, upstreams)
+    return Startup(settings, sock, certificate, transport, factory, upstreams, routes)
 
 
 def transport_limits(settings: Settings, reset_key: bytes | None) -> TransportLimits:
@@ -139,6 +150,7 @@ class Server:
         self._transport = startup.transport
         self._factory = startup.factory
         self._upstreams = startup.upstreams
+        self._routes = startup.routes
         self._applications = applications
         self._stop = asyncio.Event()
         self._endpoint: ServerEndpoint | None = None
@@ -179,9 +191,13 @@ class Server:
 
     async def run(self) -> None:
         """Serve until `stop`, then drain and return."""
+        async with Resolver(self.settings.resolver, self._upstreams, self._routes, metrics=self.metrics) as resolver:
+            await self._serve(resolver)
+
+    async def _serve(self, resolver: Resolver) -> None:
         settings = self.settings
         loop = asyncio.get_running_loop()
-        hooks = await self._hooks()
+        hooks = await self._hooks(resolver)
         poller = Poller(loop)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -194,8 +210,14 @@ class Server:
                     tasks,
                     self.metrics,
                 )
+
+                def start(exchange: Exchange, connection: ConnectionContext) -> None:
+                    if connection.get(Resolver) is None:
+                        connection.put(resolver)  # hooks may look up more than the target's addresses
+                    pipeline.start(exchange, connection)
+
                 ingress = self._ingress = H3Ingress(
-                    pipeline.start,
+                    start,
                     H3Limits(field_section=settings.limits.field_section),
                     EarlyLimits(settings.limits.early_data, settings.limits.early_datagrams),
                     settings.limits.connection_buffer,
@@ -233,10 +255,9 @@ class Server:
         )
         return self._endpoint
 
-    async def _hooks(self) -> list[Hooks]:
+    async def _hooks(self, resolver: Resolver) -> list[Hooks]:
         """Applications first, then the built-in rooms; each is asked in this order in every phase."""
         settings = self.settings
-        resolver = Resolver(settings.resolver, self._upstreams, metrics=self.metrics)
         hooks = [await start(settings) for start in self._applications]
         return [
             *hooks,

@@ -20,7 +20,14 @@ from relay.auth import generate_key, preshared_entry
 from relay.cli.options import add_settings, format_address, load
 from relay.quic.engine import EngineError
 from relay.server import Server, Startup, prepare
-from relay.settings import Settings, SettingsError, describe_settings, dump_settings, probe_capabilities
+from relay.settings import (
+    Settings,
+    SettingsError,
+    describe_resolver,
+    describe_settings,
+    dump_settings,
+    probe_capabilities,
+)
 from relay.telemetry import CounterMetrics, LogFormat, LogLevel, configure_logging, get_logger
 
 __all__ = ["add_check", "add_dev", "add_serve"]
@@ -58,6 +65,8 @@ def _check(options: argparse.Namespace) -> int:
         return 0
     settings = load(options)
     print(dump_settings(settings))
+    for line in describe_resolver(settings):
+        print(f"# {line}")
     found = asdict(probe_capabilities())
     print(
         "# the files named above, certificate and keys, were not looked at: `relay serve` reads them when it starts"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from typing import TypeVar
 
 from masque.head import RequestHead
@@ -19,6 +20,7 @@ __all__ = [
     "AuthScheme",
     "ConnectionContext",
     "EgressBinding",
+    "EgressSubnet",
     "ExchangeContext",
     "IPAddress",
     "Principal",
@@ -83,6 +85,14 @@ class EgressBinding:
 
     source: IPAddress | None = None
     "The source address to bind, of the target address's family; None leaves it to the system."
+
+
+@dataclass(frozen=True, slots=True)
+class EgressSubnet:
+    """The network that answers should suit. An application or the egress puts it into the exchange's context."""
+
+    network: IPv4Network | IPv6Network = field(repr=False)
+    "A network at the egress location, such as that of the egress address. Never of a client's address."
 
 
 class _Store:

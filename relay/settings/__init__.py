@@ -17,18 +17,17 @@ from relay.settings.branches import (
 from relay.settings.dump import describe_settings, dump_settings, redacted
 from relay.settings.load import SettingsError, load_settings, require_certificate
 from relay.settings.probe import Capabilities, probe_capabilities
-from relay.settings.system import resolver_upstreams, system_upstreams
+from relay.settings.system import describe_resolver, resolver_routes, resolver_upstreams, system_upstreams
 from relay.settings.tree import Settings
+from relay.settings.upstreams import Upstream, UpstreamTransport, parse_suffix, parse_upstream
 from relay.settings.values import (
     BasicEntry,
     ScryptCost,
-    Upstream,
     encode_basic_entry,
     encode_preshared_entry,
     parse_basic_entry,
     parse_duration,
     parse_preshared_entry,
-    parse_upstream,
 )
 
 __all__ = [
@@ -48,6 +47,8 @@ __all__ = [
     "TemplateSettings",
     "TlsSettings",
     "Upstream",
+    "UpstreamTransport",
+    "describe_resolver",
     "describe_settings",
     "dump_settings",
     "encode_basic_entry",
@@ -56,10 +57,12 @@ __all__ = [
     "parse_basic_entry",
     "parse_duration",
     "parse_preshared_entry",
+    "parse_suffix",
     "parse_upstream",
     "probe_capabilities",
     "redacted",
     "require_certificate",
+    "resolver_routes",
     "resolver_upstreams",
     "system_upstreams",
 ]

@@ -32,7 +32,7 @@ def dump_settings(settings: Settings) -> str:
             section = path[:-1]
             lines += ["", f"[{dotted(section)}]"]
         value = _shown(path, _value(settings, path))
-        lines.append(f"# {path[-1]} is not set" if value is None else f"{path[-1]} = {json.dumps(value)}")
+        lines.append(f"# {path[-1]} is not set" if value is None else f"{path[-1]} = {_toml(value)}")
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
@@ -61,6 +61,16 @@ def _shown(path: SettingPath, value: object) -> object:
         return f"{value.total_seconds():g}s"
     if isinstance(value, tuple):
         return [item if isinstance(item, int) else str(item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): _shown(path, item) for name, item in value.items()}
     if value is None or isinstance(value, bool | int | str):
         return value
     return str(value)
+
+
+def _toml(value: object) -> str:
+    """Write a value as TOML; where it is no table, JSON's form is TOML's as well."""
+    if isinstance(value, dict):
+        inside = ", ".join(f"{json.dumps(name)} = {_toml(item)}" for name, item in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
+    return json.dumps(value)

@@ -19,7 +19,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from relay.settings.schema import SettingPath, branches, dotted, is_list, is_optional, leaves
+from relay.settings.schema import SettingPath, branches, dotted, is_list, is_optional, is_table, leaves
 from relay.settings.tree import Settings
 
 __all__ = ["SettingsError", "load_settings", "require_certificate"]
@@ -43,6 +43,7 @@ _WORDS = {
     "ip_v6_address": "must be an IPv6 address",
     "path_type": "must be a path",
     "string_type": "must be text",
+    "dict_type": "must be a table of names and their values",
     "tuple_type": "must be a list",
 }
 "What the validator's kinds of error mean to an operator."
@@ -183,13 +184,15 @@ def _read_overrides(overrides: Mapping[str, str], collected: _Collected) -> None
 
 
 def _put_text(path: SettingPath, text: str, source: str, collected: _Collected) -> None:
-    """Turn text into what the setting's kind wants: JSON for a list, None for an optional left empty."""
+    """Turn text into what the setting's kind wants: JSON for a list or a table, None for an optional left empty."""
     value: object = text
-    if is_list(path):
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            value = None
+    if is_table(path):
+        value = _parse_json(text)
+        if not isinstance(value, dict):
+            collected.refuse(dotted(path), source, 'must be a JSON object, like {"a": ["b"]}')
+            return
+    elif is_list(path):
+        value = _parse_json(text)
         if not isinstance(value, list):
             example = "[25, 587]" if _holds_numbers(path) else '["a", "b"]'
             collected.refuse(dotted(path), source, f"must be a JSON list, like {example}")
@@ -197,6 +200,13 @@ def _put_text(path: SettingPath, text: str, source: str, collected: _Collected) 
     elif text == "" and is_optional(path):
         value = None
     collected.put(path, value, source)
+
+
+def _parse_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _holds_numbers(path: SettingPath) -> bool:

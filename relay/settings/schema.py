@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from relay.settings.tree import Settings
 
-__all__ = ["SettingPath", "branches", "dotted", "is_list", "is_optional", "leaves"]
+__all__ = ["SettingPath", "branches", "dotted", "is_list", "is_optional", "is_table", "leaves"]
 
 SettingPath: TypeAlias = tuple[str, ...]
 'The names from the root to a setting: `("listen", "port")`.'
@@ -37,6 +37,11 @@ def dotted(path: SettingPath) -> str:
 def is_list(path: SettingPath) -> bool:
     """Say whether a setting holds several values."""
     return get_origin(_bare(leaves()[path].annotation)) is tuple
+
+
+def is_table(path: SettingPath) -> bool:
+    """Say whether a setting holds several values, each under a name that the operator chooses."""
+    return get_origin(_bare(leaves()[path].annotation)) is dict
 
 
 def is_optional(path: SettingPath) -> bool:

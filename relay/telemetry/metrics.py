@@ -43,6 +43,7 @@ class Metric(Enum):
     HOOK_FAILURES = ("hook_failures", MetricKind.COUNTER, "Hooks that raised or gave no verdict, by phase.")
     DNS_QUERIES = ("dns_queries", MetricKind.COUNTER, "Questions sent to upstream resolvers.")
     DNS_CACHE_HITS = ("dns_cache_hits", MetricKind.COUNTER, "Questions answered from the cache.")
+    DNS_STALE_ANSWERS = ("dns_stale_answers", MetricKind.COUNTER, "Old answers used because no new one came in time.")
     DNS_FAILURES = ("dns_failures", MetricKind.COUNTER, "Names that could not be resolved.")
 
     def __init__(self, metric_name: str, kind: MetricKind, help_text: str) -> None:
