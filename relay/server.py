@@ -29,7 +29,7 @@ from relay.quic.endpoint import ServerEndpoint
 from relay.quic.engine import Address, Certificate, EngineFactory, EngineName, TransportLimits, load_factory
 from relay.quic.link import Link, LinkHandler
 from relay.quic.socket import UdpSocket, bind_udp
-from relay.resolver import Resolver, require_trust, resolver_hooks
+from relay.resolver import Resolver, check_resolver_files, require_trust, resolver_hooks
 from relay.settings import (
     Settings,
     SettingsError,
@@ -62,7 +62,7 @@ class Startup:
     factory: EngineFactory
     "Makes connections with the certificate."
     upstreams: tuple[Upstream, ...]
-    "The resolvers to ask."
+    "The resolvers to ask; none when the relay asks the authoritative servers itself."
     routes: Mapping[str, tuple[Upstream, ...]]
     "Those to ask for names below a suffix, by suffix."
 
@@ -72,7 +72,7 @@ def prepare(settings: Settings) -> Startup:
 
     Raises:
         relay.settings.SettingsError: a certificate or key is not set, no resolver is known, or the key of stateless
-            resets or a resolver's certificates cannot be read.
+            resets, a resolver's certificates, trust anchors or root hints cannot be read.
         relay.quic.engine.EngineError: the certificate or key cannot be used.
         OSError: the address cannot be bound.
     """
@@ -83,6 +83,7 @@ def prepare(settings: Settings) -> Startup:
     upstreams, routes = resolver_upstreams(settings), resolver_routes(settings)
     for upstream in (*upstreams, *chain(*routes.values())):
         require_trust(upstream)
+    check_resolver_files(settings.resolver)
     quic = settings.quic
     sock = bind_udp(settings.listen.host, settings.listen.port, quic.receive_buffer, quic.send_buffer)
     return Startup(settings, sock, certificate, transport, factory, upstreams, routes)

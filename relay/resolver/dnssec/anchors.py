@@ -39,6 +39,11 @@ class TrustAnchors:
         found = [zone for zone in self.keys if name.is_subdomain(zone)]
         return max(found, key=len) if found else None
 
+    def below(self, domain: dns.name.Name) -> TrustAnchors:
+        """Return the anchors of a domain and what is below it."""
+        kept = {zone: keys for zone, keys in self.keys.items() if zone.is_subdomain(domain)}
+        return TrustAnchors(MappingProxyType(kept), self.unsigned)
+
 
 def read_trust_anchors(path: Path | None, unsigned: Iterable[str] = ()) -> TrustAnchors:
     """Read trust anchors from a file, or those of the root that are shipped.

@@ -200,7 +200,7 @@ class TrustChain:
         work.add_fetch()
         answer = await self._asker.ask(Question(name, rdtype, do=True, cd=True), deadline)
         if answer.message.rcode() not in _FINAL:
-            raise BogusData(InfoCode.DNSSEC_INDETERMINATE, Security.INDETERMINATE)
+            raise BogusData(InfoCode.NETWORK_ERROR, Security.INDETERMINATE)
         return answer.message
 
 

@@ -118,14 +118,14 @@ class _Judgement:
             found = find_set(self._answer, name, rdtype)
             if found is not None:
                 if self._is_name_error:
-                    raise BogusData(InfoCode.INVALID_DATA)
+                    raise BogusData(InfoCode.DNSSEC_BOGUS)
                 return _weaker(verdict, await self._judge_set(found))
             step = await self._follow(name, rdtype)
             if step is None:
                 return _weaker(verdict, await self._judge_absence(name, rdtype))
             name, judged = step
             verdict = _weaker(verdict, judged)
-        raise BogusData(InfoCode.INVALID_DATA)
+        raise BogusData(InfoCode.DNSSEC_BOGUS)
 
     async def _follow(
         self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType
@@ -137,10 +137,10 @@ class _Judgement:
                 try:
                     target = name.relativize(owner).concatenate(signed.rrset[0].target)
                 except dns.exception.DNSException:
-                    raise BogusData(InfoCode.INVALID_DATA) from None
+                    raise BogusData(InfoCode.DNSSEC_BOGUS) from None
                 made = find_set(self._answer, name, dns.rdatatype.CNAME)
                 if made is None or made.rrset[0].target != target:
-                    raise BogusData(InfoCode.INVALID_DATA)
+                    raise BogusData(InfoCode.DNSSEC_BOGUS)
                 return target, await self._judge_set(signed)
         alias = find_set(self._answer, name, dns.rdatatype.CNAME)
         if alias is None:

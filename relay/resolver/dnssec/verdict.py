@@ -22,7 +22,7 @@ class Security(Enum):
 
 
 class InfoCode(IntEnum):
-    """The extended DNS errors that a validator or an iterative resolver gives (RFC 8914 §4, RFC 9276 §3.2)."""
+    """The extended DNS errors that a validator gives (RFC 8914 §4, RFC 9276 §3.2)."""
 
     UNSUPPORTED_DNSKEY_ALGORITHM = 1
     UNSUPPORTED_DS_DIGEST = 2
@@ -34,8 +34,7 @@ class InfoCode(IntEnum):
     RRSIGS_MISSING = 10
     NO_ZONE_KEY_BIT_SET = 11
     NSEC_MISSING = 12
-    NO_REACHABLE_AUTHORITY = 22
-    INVALID_DATA = 24
+    NETWORK_ERROR = 23
     UNSUPPORTED_NSEC3_ITERATIONS = 27
 
 

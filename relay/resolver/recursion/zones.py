@@ -93,7 +93,9 @@ class ZoneServers:
                     self._book.note_lame(address, delegation.zone, anyio.current_time())
         raise NoAuthority
 
-    async def _addresses(self, delegation: Delegation, find_addresses: FindAddresses) -> AsyncGenerator[IPAddress, None]:
+    async def _addresses(
+        self, delegation: Delegation, find_addresses: FindAddresses
+    ) -> AsyncGenerator[IPAddress, None]:
         """Yield the addresses that came with the delegation, twice; then those of a few names looked up."""
         given = [address for addresses in delegation.servers.values() for address in addresses]
         for _ in range(_ROUNDS):

@@ -9,9 +9,9 @@ from relay.errors import RelayError
 from relay.resolver.dnssec import Security, ValidatingAsker
 from relay.resolver.recursion import BoundedAsker, RecursionLimits, Recursor
 from relay.resolver.upstream import Question
-from tests.relay.dns_authority import running_hierarchy
-from tests.relay.dns_variants import VARIANTS, make_world
-from tests.relay.dns_zones import name_of
+from tests.relay.resolver.authority import running_hierarchy
+from tests.relay.resolver.variants import VARIANTS, make_world
+from tests.relay.resolver.zones import name_of
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ import dns.rdatatype
 
 from relay.resolver.dnssec import TrustAnchors, parse_trust_anchors
 from relay.resolver.upstream import Answer, Question
-from tests.relay.dns_zones import Zone
+from tests.relay.resolver.zones import Zone
 
 __all__ = ["Tamper", "World"]
 

@@ -17,8 +17,8 @@ import dns.rcode
 import dns.rdatatype
 
 from relay.resolver.recursion import Delegation, parse_root_hints
-from tests.relay.dns_world import World
-from tests.relay.dns_zones import Zone
+from tests.relay.resolver.world import World
+from tests.relay.resolver.zones import Zone
 
 __all__ = ["Authority", "Hierarchy", "Recursive", "running_hierarchy", "running_servers"]
 

@@ -11,8 +11,8 @@ import dns.rrset
 from dns.rdatatype import RdataType
 
 from relay.resolver.dnssec import InfoCode, Security
-from tests.relay.dns_world import World
-from tests.relay.dns_zones import DAY, Nsec3, Signing, Zone, name_of
+from tests.relay.resolver.world import World
+from tests.relay.resolver.zones import DAY, Nsec3, Signing, Zone, name_of
 
 __all__ = ["VARIANTS", "Variant", "make_world"]
 

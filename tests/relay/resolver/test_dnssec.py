@@ -7,9 +7,9 @@ import pytest
 
 from relay.resolver.dnssec import Validator, Verdict, wall_clock
 from relay.resolver.upstream import Question
-from tests.relay.dns_variants import VARIANTS, Variant, make_world
-from tests.relay.dns_world import World
-from tests.relay.dns_zones import name_of
+from tests.relay.resolver.variants import VARIANTS, Variant, make_world
+from tests.relay.resolver.world import World
+from tests.relay.resolver.zones import name_of
 
 pytestmark = pytest.mark.anyio
 
