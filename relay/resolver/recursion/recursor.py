@@ -215,7 +215,7 @@ class Recursor:
                 if rrset.rdtype == rdtype:
                     found = tuple(ip_address(record.address) for record in list(rrset)[: self._limits.addresses])
                     ttl = max(ttl, min(float(rrset.ttl), _MAX_ADDRESS_TTL))
-            if found:
+            if found or inner.rcode == dns.rcode.NXDOMAIN:
                 break
         if found or not (journey.looked_up or journey.spending.is_spent):
             self._addresses.put(server, found, ttl, anyio.current_time())  # what a bound cut short is not remembered

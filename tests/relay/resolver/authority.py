@@ -16,7 +16,7 @@ import dns.name
 import dns.rcode
 import dns.rdatatype
 
-from relay.resolver.recursion import Delegation, parse_root_hints
+from relay.resolver.recursion import Delegation, Recursor, parse_root_hints
 from tests.relay.resolver.world import World
 from tests.relay.resolver.zones import Zone
 
@@ -122,6 +122,10 @@ class Hierarchy:
     def hints(self) -> Delegation:
         """The first server as the root's."""
         return parse_root_hints(f". NS ns.\nns. A {next(iter(self.servers))}\n")
+
+    def recursor(self) -> Recursor:
+        """Make a resolver that starts here."""
+        return Recursor(self.hints, port=self.port)
 
     @property
     def queries(self) -> int:

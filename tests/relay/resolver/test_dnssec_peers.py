@@ -82,8 +82,8 @@ async def _running_unbound(folder: Path, upstream: int, world: World) -> AsyncIt
         )
         try:
             async with asyncio.timeout(10):
-                while process.returncode is None and await _ask(port, VARIANTS[0], timeout=0.2) is None:
-                    await asyncio.sleep(0.01)
+                while process.returncode is None and await _ask(port, VARIANTS[0], timeout=0.1) is None:
+                    pass
             if process.returncode is None:
                 yield port
                 return

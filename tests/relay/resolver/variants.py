@@ -22,6 +22,7 @@ _LINES = (
     "www A 192.0.2.2",
     "alias CNAME www",
     "*.wild A 192.0.2.3",
+    "here.wild A 192.0.2.6",
     "a.ent A 192.0.2.4",
     "zzz A 192.0.2.5",
 )
@@ -37,6 +38,11 @@ class Variant:
     info_code: InfoCode | None = None
     differs: str = ""
     "Which other validators see it otherwise, and why."
+
+    @property
+    def is_bogus(self) -> bool:
+        """Whether its answer is refused."""
+        return self.security is Security.BOGUS
 
     def __str__(self) -> str:
         return f"{self.name}-{self.rdtype.name}"

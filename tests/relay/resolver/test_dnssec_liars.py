@@ -1,0 +1,354 @@
+"""relay.resolver.dnssec: what somebody on the way, or the owner of a zone, can try; and what a question may cost."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+
+import anyio
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdata
+import dns.rdataclass
+import dns.rrset
+import pytest
+from dns.rdatatype import RdataType
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.resolver.dnssec import InfoCode, Security, ValidationLimits, Validator, Verdict, Work, wall_clock
+from relay.resolver.upstream import Question
+from tests.relay.resolver.variants import make_world
+from tests.relay.resolver.world import Tamper, World
+from tests.relay.resolver.zones import Nsec3, Signing, Zone, name_of
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = ValidationLimits()
+Response = dns.message.Message
+
+
+@pytest.fixture(scope="module")
+def shared() -> World:
+    return make_world()
+
+
+@pytest.fixture
+def world(shared: World) -> World:
+    shared.tamper = None
+    return shared
+
+
+def asked(name: str, rdtype: RdataType = RdataType.A) -> Question:
+    return Question(name_of(name), rdtype, do=True, cd=True)
+
+
+async def judge(world: World, question: Question, tamper: Tamper | None = None) -> tuple[Verdict, Work]:
+    """Validate an answer with nothing remembered."""
+    world.tamper = tamper
+    deadline = anyio.current_time() + 5
+    work = Work(LIMITS)
+    response = (await world.ask(question, deadline)).message
+    return await Validator(world, world.anchors, wall_clock).validate(question, response, deadline, work), work
+
+
+async def verdict(world: World, question: Question, tamper: Tamper | None = None) -> Verdict:
+    """Validate an answer with nothing remembered."""
+    return (await judge(world, question, tamper))[0]
+
+
+def real(world: World, name: str, rdtype: RdataType = RdataType.A) -> Response:
+    """Return what the zones really say."""
+    return world.answer(dns.message.make_query(name, rdtype, want_dnssec=True))
+
+
+def told(world: World, question: Question, name: str, rdtype: RdataType = RdataType.A) -> Tamper:
+    """Answer a question with what is true of another one."""
+    other = real(world, name, rdtype)
+
+    def tamper(came: Question, response: Response) -> None:
+        if came == question:
+            response.answer, response.authority = list(other.answer), list(other.authority)
+            response.set_rcode(other.rcode())
+
+    return tamper
+
+
+def on(question: Question, change: Callable[[Response], None]) -> Tamper:
+    """Change the response to one question."""
+
+    def tamper(came: Question, response: Response) -> None:
+        if (came.name, came.rdtype) == (question.name, question.rdtype):
+            change(response)
+
+    return tamper
+
+
+ABSENCES = [
+    # question, type, whose answer is shown instead, type
+    ("www.example.test", "A", "none.example.test", "A"),
+    ("www.example.test", "A", "www.example.test", "AAAA"),
+    ("www.example.test", "A", "zzz.example.test", "AAAA"),
+    ("www.example.test", "A", "none.test", "A"),
+    ("www.example.test", "A", "ent.example.test", "A"),
+    ("www.example.test", "A", "none.hashed.test", "A"),
+    ("www.hashed.test", "A", "none.hashed.test", "A"),
+    ("www.hashed.test", "A", "www.hashed.test", "AAAA"),
+    ("www.hashed.test", "A", "ent.hashed.test", "A"),
+    ("www.hashed.test", "A", "x.wild.hashed.test", "AAAA"),
+    ("alias.example.test", "A", "alias.example.test", "DS"),
+    ("x.wild.example.test", "A", "none.example.test", "A"),
+    ("x.wild.hashed.test", "A", "none.hashed.test", "A"),
+    # what the parent says at a zone cut is not for the child's names (RFC 6840 §4.1)
+    ("www.under.example.test", "A", "under.example.test", "DS"),
+    ("under.example.test", "A", "plain.test", "DS"),
+    ("www.example.test", "A", "plain.test", "DS"),
+    ("example.test", "SOA", "plain.test", "DS"),
+    # a secure delegation cannot be made an insecure one
+    ("example.test", "DS", "plain.test", "DS"),
+    ("example.test", "DS", "none.test", "DS"),
+    ("example.test", "DS", "www.example.test", "DS"),
+    ("hashed.test", "DS", "none.hashed.test", "A"),
+    ("hashed.test", "DS", "plain.optout.test", "DS"),
+]
+
+
+@pytest.mark.parametrize(("name", "rdtype", "other", "other_type"), ABSENCES)
+async def test_an_absence_that_is_shown_elsewhere_is_bogus(
+    world: World, name: str, rdtype: str, other: str, other_type: str
+) -> None:
+    question = asked(name, RdataType[rdtype])
+    found = await verdict(world, question, told(world, question, other, RdataType[other_type]))
+    assert found.security is Security.BOGUS
+
+
+@pytest.mark.parametrize("name", ["www.example.test", "www.hashed.test"])
+@pytest.mark.parametrize(
+    "shown", ["plain.test", "none.test", "example.test", "plain.optout.test", "www.example.test"]
+)
+async def test_forged_records_stay_bogus_whatever_is_said_of_the_delegation(
+    world: World, name: str, shown: str
+) -> None:
+    """The address is forged and unsigned, and so is the answer for DS at the zone cut."""
+    zone = name_of(name).parent()
+    other = real(world, shown, RdataType.DS)
+
+    def tamper(came: Question, response: Response) -> None:
+        if came.rdtype == RdataType.A:
+            response.answer = [dns.rrset.from_text(name, 300, "IN", "A", "192.0.2.66")]
+        elif came.rdtype == RdataType.DS and came.name == zone:
+            response.answer, response.authority = [], list(other.authority)
+
+    assert (await verdict(world, asked(name), tamper)).security is Security.BOGUS
+
+
+async def test_without_any_proof_a_delegation_is_not_insecure(world: World) -> None:
+    def strip(_question: Question, response: Response) -> None:
+        for section in (response.answer, response.authority):
+            section[:] = [rrset for rrset in section if rrset.rdtype not in {RdataType.RRSIG, RdataType.DS}]
+
+    for name in ("www.example.test", "www.plain.test", "none.hashed.test"):
+        assert (await verdict(world, asked(name), strip)).security is Security.BOGUS
+
+
+@pytest.mark.parametrize("zone", ["example.test", "hashed.test"])
+async def test_a_wildcard_does_not_stand_for_a_name_that_exists(world: World, zone: str) -> None:
+    """What is true of `x.wild`, proof and all, is shown for `here.wild`."""
+    shown, question = real(world, f"x.wild.{zone}"), asked(f"here.wild.{zone}")
+
+    def rename(response: Response) -> None:
+        response.answer = [dns.rrset.from_rdata_list(question.name, 300, list(rrset)) for rrset in shown.answer]
+        response.authority = list(shown.authority)
+
+    found = await verdict(world, question, on(question, rename))
+    assert found == Verdict(Security.BOGUS, InfoCode.NSEC_MISSING)
+    assert (await verdict(world, question)).security is Security.SECURE
+
+
+async def test_an_expanded_wildcard_needs_its_proof(world: World) -> None:
+    for zone in ("example.test", "hashed.test"):
+        question = asked(f"x.wild.{zone}")
+
+        def strip(response: Response) -> None:
+            response.authority = []
+
+        assert await verdict(world, question, on(question, strip)) == Verdict(Security.BOGUS, InfoCode.NSEC_MISSING)
+
+
+async def test_a_response_code_cannot_be_changed(world: World) -> None:
+    def deny(response: Response) -> None:
+        response.set_rcode(dns.rcode.NXDOMAIN)
+
+    def allow(response: Response) -> None:
+        response.set_rcode(dns.rcode.NOERROR)
+
+    for name in ("www.example.test", "ent.example.test", "x.wild.hashed.test"):
+        assert (await verdict(world, asked(name), on(asked(name), deny))).security is Security.BOGUS
+    for name in ("none.example.test", "none.hashed.test"):
+        assert (await verdict(world, asked(name), on(asked(name), allow))).security is Security.BOGUS
+
+
+async def test_another_zones_signature_does_not_count(world: World) -> None:
+    victim, attacker = world.zones[name_of("example.test")], world.zones[name_of("rsa.test")]
+    forged = dns.rrset.from_text("www.example.test.", 300, "IN", "A", "192.0.2.66")
+
+    def tamper(response: Response) -> None:
+        attacker.sign_set(forged)
+        response.answer = [forged, attacker.signatures.pop((forged.name, forged.rdtype))]
+
+    question = asked("www.example.test")
+    assert (await verdict(world, question, on(question, tamper))).security is Security.BOGUS
+    assert (await verdict(world, question)).security is Security.SECURE
+    assert victim.key != attacker.key
+
+
+async def test_the_target_of_an_alias_is_judged_too(world: World) -> None:
+    question = asked("away.example.test")
+
+    def forge(response: Response) -> None:
+        response.answer = [rrset for rrset in response.answer if rrset.name == question.name]
+        response.answer.append(dns.rrset.from_text("www.hashed.test.", 300, "IN", "A", "192.0.2.66"))
+
+    assert (await verdict(world, question, on(question, forge))).security is Security.BOGUS
+
+
+async def test_the_alias_that_a_dname_makes_must_be_the_one_it_makes(world: World) -> None:
+    question = asked("www.old.renamed.test")
+
+    def redirect(response: Response) -> None:
+        for number, rrset in enumerate(response.answer):
+            if rrset.rdtype == RdataType.CNAME:
+                response.answer[number] = dns.rrset.from_text(rrset.name, 300, "IN", "CNAME", "www.rsa.test.")
+
+    def strip(response: Response) -> None:
+        response.answer = [rrset for rrset in response.answer if rrset.rdtype != RdataType.CNAME]
+
+    assert (await verdict(world, question, on(question, redirect))).security is Security.BOGUS
+    assert (await verdict(world, question, on(question, strip))).security is Security.BOGUS
+
+
+async def test_a_chain_of_aliases_ends(world: World) -> None:
+    question = asked("www.plain.test")
+
+    def loop(response: Response) -> None:
+        response.answer = [dns.rrset.from_text("www.plain.test.", 300, "IN", "CNAME", "www.plain.test.")]
+
+    assert (await verdict(world, question, on(question, loop))).security is Security.BOGUS
+
+
+async def test_many_keys_of_one_tag_and_many_signatures_cost_little(world: World) -> None:
+    """CVE-2023-50387: every signature fits every key."""
+    zone = world.zones[name_of("example.test")]
+    question = asked("www.example.test")
+    signature = zone.signatures[question.name, RdataType.A][0]
+
+    def multiply(came: Question, response: Response) -> None:
+        if (came.name, came.rdtype) == (question.name, question.rdtype):
+            forged = [signature.replace(signature=secrets.token_bytes(64)) for _ in range(100)]
+            response.answer[1] = dns.rrset.from_rdata_list(question.name, 300, forged)
+        if came.name == zone.apex and came.rdtype == RdataType.DNSKEY:
+            keys = [zone.key.replace(key=shuffled(zone.key.key)) for _ in range(25)]
+            response.answer[0] = dns.rrset.from_rdata_list(zone.apex, 300, [zone.key, *keys])
+            zone.sign_set(response.answer[0])
+            response.answer[1] = zone.signatures[zone.apex, RdataType.DNSKEY]
+
+    found, work = await judge(world, question, multiply)
+    zone.sign_set(zone.sets[zone.apex][RdataType.DNSKEY])
+    assert found == Verdict(Security.BOGUS, InfoCode.DNSSEC_BOGUS)
+    assert work.failures == LIMITS.failures + 1
+    assert work.verifications <= LIMITS.verifications
+
+
+def shuffled(key: bytes) -> bytes:
+    """Order a key's 16-bit words anew: its tag, a sum of them, stays the same."""
+    words = [key[index : index + 2] for index in range(0, len(key), 2)]
+    secrets.SystemRandom().shuffle(words)
+    return b"".join(words)
+
+
+async def test_too_many_keys_are_refused_unread(world: World) -> None:
+    zone = world.zones[name_of("example.test")]
+
+    def multiply(came: Question, response: Response) -> None:
+        if came.name == zone.apex and came.rdtype == RdataType.DNSKEY:
+            keys = [zone.key.replace(key=secrets.token_bytes(64)) for _ in range(LIMITS.keys)]
+            response.answer[0] = dns.rrset.from_rdata_list(zone.apex, 300, [zone.key, *keys])
+
+    found, work = await judge(world, asked("www.example.test"), multiply)
+    assert found == Verdict(Security.BOGUS, InfoCode.DNSKEY_MISSING)
+    assert work.failures == 0
+
+
+async def test_a_long_name_cannot_make_us_hash_without_end() -> None:
+    """CVE-2023-50868: each label of the name is a candidate for the closest encloser."""
+    top = Zone("test", ("@ NS ns",), Signing(nsec3=Nsec3(LIMITS.iterations, b"x" * 255)))
+    root = Zone(".", ("@ NS ns", "test NS ns.test."), Signing())
+    root.add(f"test DS {top.ds()}")
+    world = World([root.sign(), top.sign()])
+    question = asked(".".join("x" * 120) + ".test")
+    deadline = anyio.current_time() + 5
+    response = (await world.ask(question, deadline)).message
+    validator = Validator(world, world.anchors, wall_clock)
+    honest, poor = Work(LIMITS), Work(replace(LIMITS, hashes=50))
+    assert (await validator.validate(question, response, deadline, honest)).security is Security.SECURE
+    assert 120 < honest.hashes <= LIMITS.hashes
+    assert (await validator.validate(question, response, deadline, poor)).security is Security.BOGUS
+    assert poor.hashes == 51
+
+
+async def test_a_deep_name_cannot_make_us_ask_without_end() -> None:
+    name = ".".join("x" * 120) + ".test"
+    top = Zone("test", ("@ NS ns", f"{name}. A 192.0.2.1"), Signing())
+    root = Zone(".", ("@ NS ns", "test NS ns.test."), Signing())
+    root.add(f"test DS {top.ds()}")
+    world = World([root.sign(), top.sign()])
+    assert (await verdict(world, asked(name))).security is Security.SECURE
+
+    def strip(response: Response) -> None:
+        response.answer = [rrset for rrset in response.answer if rrset.rdtype == RdataType.A]
+
+    found, work = await judge(world, asked(name), on(asked(name), strip))
+    assert found.security is Security.BOGUS
+    assert work.fetches == LIMITS.fetches + 1
+
+
+async def test_what_one_question_could_not_afford_is_not_held_against_others(world: World) -> None:
+    world.tamper = None
+    validator = Validator(world, world.anchors, wall_clock)
+    question, deadline = asked("www.example.test"), anyio.current_time() + 5
+    response = (await world.ask(question, deadline)).message
+    poor = Work(replace(LIMITS, fetches=2))
+    assert (await validator.validate(question, response, deadline, poor)).security is Security.BOGUS
+    assert (await validator.validate(question, response, deadline)).security is Security.SECURE
+
+
+@pytest.mark.parametrize("name", ["www.example.test", "none.example.test", "x.wild.hashed.test", "none.hashed.test"])
+def test_any_bytes_get_a_verdict(shared: World, name: str) -> None:
+    question = asked(name)
+    wire = real(shared, name).to_wire(max_size=65535)
+    keys = real(shared, str(question.name.parent()), RdataType.DNSKEY).to_wire(max_size=65535)
+
+    @settings(max_examples=60)
+    @given(st.booleans(), st.lists(st.tuples(st.integers(12, 2000), st.integers(0, 255)), min_size=1, max_size=4))
+    def check(is_key: bool, changes: list[tuple[int, int]]) -> None:
+        spoilt = bytearray(keys if is_key else wire)
+        for place, value in changes:
+            spoilt[place % len(spoilt)] = value
+        try:
+            response = dns.message.from_wire(bytes(spoilt), ignore_trailing=True)
+        except (dns.exception.DNSException, ValueError):
+            return
+
+        def tamper(came: Question, answer: Response) -> None:
+            if (came.rdtype == RdataType.DNSKEY) if is_key else (came == question):
+                answer.answer, answer.authority = response.answer, response.authority
+                answer.set_rcode(response.rcode())
+
+        found = anyio.run(verdict, shared, question, tamper)
+        assert isinstance(found.security, Security)
+
+    check()
