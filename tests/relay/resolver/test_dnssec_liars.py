@@ -169,6 +169,41 @@ async def test_a_wildcard_does_not_stand_for_a_name_that_exists(world: World, zo
     assert (await verdict(world, question)).security is Security.SECURE
 
 
+async def test_a_wildcards_own_record_of_absence_speaks_of_no_other_name(world: World) -> None:
+    """The NSEC record of `*.wild`, which has no TXT record, is shown as that of `here.wild`."""
+    question = asked("here.wild.example.test", RdataType.TXT)
+    zone = world.zones[name_of("example.test")]
+    wildcard = name_of("*.wild.example.test")
+    shown = [zone.sets[wildcard][RdataType.NSEC], zone.signatures[wildcard, RdataType.NSEC]]
+
+    def deny(response: Response) -> None:
+        absent = real(world, "www.example.test", RdataType.TXT)
+        response.answer = []
+        response.authority = [rrset for rrset in absent.authority if rrset.name == zone.apex]
+        response.authority += [dns.rrset.from_rdata_list(question.name, 60, list(rrset)) for rrset in shown]
+
+    assert await verdict(world, question, on(question, deny)) == Verdict(Security.BOGUS, InfoCode.NSEC_MISSING)
+    assert (await verdict(world, question)).security is Security.SECURE
+
+
+async def test_a_key_that_no_ds_record_names_does_not_vouch_for_keys(world: World) -> None:
+    """The zone's keys are shown with one more, which has signed them, and the forged address."""
+    zone, attacker = world.zones[name_of("example.test")], Zone("example.test", (), Signing())
+    forged = dns.rrset.from_text("www.example.test.", 300, "IN", "A", "192.0.2.66")
+    keys = dns.rrset.from_rdata(zone.apex, 300, zone.key, attacker.key)
+    for rrset in (forged, keys):
+        attacker.sign_set(rrset)
+
+    def tamper(came: Question, response: Response) -> None:
+        if came.name == zone.apex and came.rdtype == RdataType.DNSKEY:
+            response.answer = [keys, attacker.signatures[keys.name, keys.rdtype]]
+        elif came.rdtype == RdataType.A:
+            response.answer = [forged, attacker.signatures[forged.name, forged.rdtype]]
+
+    found = await verdict(world, asked("www.example.test"), tamper)
+    assert found == Verdict(Security.BOGUS, InfoCode.DNSKEY_MISSING)
+
+
 async def test_an_expanded_wildcard_needs_its_proof(world: World) -> None:
     for zone in ("example.test", "hashed.test"):
         question = asked(f"x.wild.{zone}")

@@ -204,6 +204,7 @@ async def test_a_referral_that_does_not_lead_down_is_lame(upward: str) -> None:
         referral = dns.message.make_response(dns.message.make_query("www.example.test", "A"))
         referral.id, referral.flags = response.id, dns.flags.QR
         referral.authority.append(dns.rrset.from_text(upward, 300, "IN", "NS", "ns.example.test."))
+        referral.additional.append(dns.rrset.from_text("ns.example.test.", 300, "IN", "A", EXAMPLE))
         return referral
 
     async with running_lab(hierarchy_of()) as lab:

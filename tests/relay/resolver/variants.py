@@ -23,6 +23,7 @@ _LINES = (
     "alias CNAME www",
     "*.wild A 192.0.2.3",
     "here.wild A 192.0.2.6",
+    "here.wild TXT here",
     "a.ent A 192.0.2.4",
     "zzz A 192.0.2.5",
 )
