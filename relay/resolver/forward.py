@@ -136,9 +136,10 @@ class Forwarder:
             self._metrics.count(Metric.DNS_QUERIES)
             turn = anyio.Event()
             race.under_way.add(peer)
-            group.start_soon(self._attempt, race, group, peer, turn, deadline)
             share = (deadline - anyio.current_time()) / (len(plan) - number)
-            with anyio.move_on_after(min(peer.health.patience, share)):
+            patience = min(peer.health.patience, share)
+            group.start_soon(self._attempt, race, group, peer, turn, patience)
+            with anyio.move_on_after(patience):
                 await turn.wait()
 
     def _plan(self) -> list[_Peer]:
@@ -154,11 +155,10 @@ class Forwarder:
         return [peer for turn in range(_ROUNDS) for peer in order if turn < peer.rounds]
 
     async def _attempt(
-        self, race: _Race, group: anyio.abc.TaskGroup, peer: _Peer, turn: anyio.Event, deadline: float
+        self, race: _Race, group: anyio.abc.TaskGroup, peer: _Peer, turn: anyio.Event, patience: float
     ) -> None:
         """Ask one upstream once. Its answer may end the race; its silence or error starts the next attempt."""
         started = anyio.current_time()
-        patience = peer.health.patience
         try:
             answer = await peer.ask(race.question)
         except (OSError, EOFError):
@@ -169,7 +169,7 @@ class Forwarder:
             race.is_broken = True
             race.out.add(peer)
         except anyio.get_cancelled_exc_class():
-            if anyio.current_time() - started >= min(patience, deadline - started):
+            if anyio.current_time() - started >= patience:
                 self._blame(race, peer)
             raise
         else:

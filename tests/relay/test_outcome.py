@@ -7,7 +7,16 @@ import pytest
 from masque.errors import ErrorCode
 from masque.proxy_status import ProxyErrorType, parse_proxy_status
 from relay.errors import Failure, FailureKind, Side
-from relay.outcome import Outcome, h3_code, http_status, metric_label, proxy_error, proxy_status, response_fields
+from relay.outcome import (
+    Outcome,
+    accepted_fields,
+    h3_code,
+    http_status,
+    metric_label,
+    proxy_error,
+    proxy_status,
+    response_fields,
+)
 
 OURS = {
     FailureKind.AUTHENTICATION_REQUIRED: (407, ErrorCode.H3_REQUEST_CANCELLED, ProxyErrorType.HTTP_REQUEST_DENIED),
@@ -105,3 +114,27 @@ def test_challenges_are_for_407_only() -> None:
 )
 def test_retry_after(kind: FailureKind, expected: bool) -> None:
     assert (b"retry-after" in dict(response_fields(failure(kind), "r"))) is expected
+
+
+def test_aliases_are_told_on_both_answers() -> None:
+    aliases = ("cdn.example", "edge.cdn.example")
+    ((name, value),) = accepted_fields("relay", aliases)
+    assert (name, value) == (b"proxy-status", b'relay;next-hop-aliases="cdn.example,edge.cdn.example"')
+    refused = dict(response_fields(failure(FailureKind.CONNECTION_REFUSED), "relay", aliases))
+    assert parse_proxy_status(refused[b"proxy-status"])[0].next_hop_aliases == aliases
+    assert accepted_fields("relay", ()) == ()
+    assert b"next-hop-aliases" not in dict(response_fields(failure(FailureKind.DNS_ERROR), "relay"))[b"proxy-status"]
+
+
+@pytest.mark.parametrize(
+    ("aliases", "told"),
+    [
+        (("a", "\u0161", "b"), ("a",)),
+        (("a", "", "b"), ("a",)),
+        (("x" * 2000, "y" * 40, "z" * 9), ("x" * 2000, "y" * 40)),
+    ],
+)
+def test_aliases_that_no_field_should_carry_are_left_out(aliases: tuple[str, ...], told: tuple[str, ...]) -> None:
+    ((_, value),) = accepted_fields("relay", aliases)
+    assert parse_proxy_status(value)[0].next_hop_aliases == told
+    assert accepted_fields("relay", ("\u0161",)) == ()

@@ -79,7 +79,7 @@ class ResolverSettings(Branch):
     """Ask over UDP with letters of random case, and take no answer that has others; some upstreams change it."""
     client_subnet: bool = False
     """Tell upstreams the network of the egress location (RFC 7871), where one is chosen; never a client's."""
-    connection_idle: Annotated[Duration, lasting(1, 600)] = timedelta(seconds=30)
+    connection_idle: Annotated[Duration, lasting(0.1, 600)] = timedelta(seconds=30)
     """How long an unused connection to an upstream is kept."""
 
     @model_validator(mode="after")
