@@ -151,8 +151,9 @@ def make_query(
     is_padded: bool = False,
     cookies: CookieJar | None = None,
     is_mixed: bool = False,
+    is_recursive: bool = True,
 ) -> Query:
-    """Write a question as a query to a recursive resolver.
+    """Write a question as a query.
 
     Args:
         question: what to ask.
@@ -160,9 +161,11 @@ def make_query(
         is_padded: fill up to a multiple of 128 bytes.
         cookies: of the upstream; without, no cookie is sent.
         is_mixed: give the name's letters random case.
+        is_recursive: ask a recursive resolver, and for its AD bit (RFC 6840 §5.7); else an authoritative server.
     """
     name = _mix_case(question.name) if is_mixed else question.name
-    flags = dns.flags.RD | (dns.flags.CD if question.cd else 0)
+    flags = dns.flags.RD | dns.flags.AD if is_recursive else 0
+    flags |= dns.flags.CD if question.cd and is_recursive else 0
     message = dns.message.make_query(name, question.rdtype, flags=flags, id=0)
     if has_edns:
         options: list[dns.edns.Option] = []

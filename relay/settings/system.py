@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import assert_never
@@ -53,22 +52,23 @@ def describe_resolver(settings: Settings, system: Path = RESOLV_CONF) -> tuple[s
         settings: the effective settings.
         system: the system's resolver file.
     """
-    lines = [*_describe_names(settings, system), _describe_dnssec(settings.resolver)]
+    lines = [_describe_names(settings, system)]
+    if settings.resolver.dnssec != "off" or settings.resolver.mode == "iterate":
+        lines.append(_describe_dnssec(settings.resolver))
     for suffix, upstreams in resolver_routes(settings).items():
         lines.append(_describe(f"names below {suffix}", upstreams, "resolver.routes"))
     return tuple(lines)
 
 
-def _describe_names(settings: Settings, system: Path) -> Iterator[str]:
+def _describe_names(settings: Settings, system: Path) -> str:
     if settings.resolver.mode == "iterate":
         hints = settings.resolver.root_hints or "the shipped root hints"
-        yield f"names are asked of the authoritative servers themselves, from {hints} down (in clear text)"
-        return
+        return f"names are asked of the authoritative servers themselves, from {hints} down (in clear text)"
     source = "resolver.upstreams" if settings.resolver.upstreams else str(system)
     try:
-        yield _describe("names", resolver_upstreams(settings, system), source)
+        return _describe("names", resolver_upstreams(settings, system), source)
     except SettingsError:
-        yield f"names are not resolved: resolver.upstreams is empty and {system} names no resolver"
+        return f"names are not resolved: resolver.upstreams is empty and {system} names no resolver"
 
 
 def _describe_dnssec(settings: ResolverSettings) -> str:

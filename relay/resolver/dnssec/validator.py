@@ -105,15 +105,17 @@ class _Judgement:
         self._is_name_error = response.rcode() == dns.rcode.NXDOMAIN
         self._answer = read_sets(response.answer, limits.signatures_per_set)
         self._authority = read_sets(response.authority, limits.signatures_per_set)
+        is_denied = any(signed.rrset.rdtype in _DENYING for signed in self._authority)
+        self._is_partial = not self._is_name_error and not is_denied
         self._verifier = verifier
         self._chain = chain
         self._limits = limits
         self._work = work
         self._deadline = deadline
 
-    async def judge(self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> Verdict:
-        """Follow the answer from the name that was asked to its end."""
-        verdict = _SECURE
+    async def judge(self, asked: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> Verdict:
+        """Follow the answer from the name that was asked to its end, or to an alias that it says no more of."""
+        verdict, name = _SECURE, asked
         for _ in range(self._limits.aliases + 1):
             found = find_set(self._answer, name, rdtype)
             if found is not None:
@@ -121,6 +123,8 @@ class _Judgement:
                     raise BogusData(InfoCode.DNSSEC_BOGUS)
                 return _weaker(verdict, await self._judge_set(found))
             step = await self._follow(name, rdtype)
+            if step is None and name != asked and self._is_partial:
+                return verdict
             if step is None:
                 return _weaker(verdict, await self._judge_absence(name, rdtype))
             name, judged = step
@@ -198,10 +202,7 @@ class _Judgement:
     async def _trust(self, signer: dns.name.Name | None, name: dns.name.Name, *, above: bool) -> ZoneKeys | Unsigned:
         """Find the signer's keys; without a signer, learn whether there should be one."""
         place = (name.parent() if above else name) if signer is None else signer
-        trust = await self._chain.find(place, self._work, self._deadline)
-        if signer is not None and isinstance(trust, ZoneKeys) and trust.zone != signer:
-            raise BogusData(InfoCode.DNSKEY_MISSING)
-        return trust
+        return await self._chain.find(place, self._work, self._deadline)
 
 
 def _weaker(one: Verdict, other: Verdict) -> Verdict:

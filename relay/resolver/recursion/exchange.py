@@ -7,43 +7,34 @@ The query does not ask for recursion. A response whose source, id or question is
 from __future__ import annotations
 
 import asyncio
-import socket
+import secrets
 from collections.abc import Callable
-from dataclasses import replace
 
-import anyio
 import dns.exception
-import dns.flags
 import dns.message
 import dns.rcode
-from anyio.streams.buffered import BufferedByteReceiveStream
 
-from masque.target import IPAddress
+from relay.resolver.query import Mismatch, Query, Truncated, make_query
+from relay.resolver.transport.stream import open_stream
+from relay.resolver.transport.udp import connected_socket
 from relay.resolver.upstream import Question
+from relay.settings import Upstream
 
 __all__ = ["ask_server"]
 
-_UDP_PAYLOAD = 1232
-"The largest response over UDP: what passes IPv6's smallest MTU in one piece."
-_MAX_MESSAGE = 16_384
-"Bytes of a response over TCP; parsing a longer one would stop the loop for long."
+_LARGEST = 65535
 _MISMATCHES = 8
 "Datagrams that fit nothing before a server counts as silent: a guesser gets few guesses."
 _NO_EDNS = frozenset({dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS})
 
 
-class _Truncated(Exception):
-    """A response was cut."""
-
-
 async def ask_server(
-    address: IPAddress, port: int, question: Question, before_retry: Callable[[], None], *, has_edns: bool
+    server: Upstream, question: Question, before_retry: Callable[[], None], *, has_edns: bool
 ) -> tuple[dns.message.Message, bool]:
     """Ask a server once.
 
     Args:
-        address: the server.
-        port: its port.
+        server: whom to ask.
         question: what to ask.
         before_retry: called before the question goes out once more, over TCP or without EDNS.
         has_edns: whether to use EDNS; without, no signatures come.
@@ -53,69 +44,48 @@ async def ask_server(
 
     Raises:
         OSError: the server cannot be reached.
+        EOFError: it closed too early.
         dns.exception.DNSException: the response is malformed or too long.
-        anyio.EndOfStream, anyio.IncompleteRead: it closed too early.
     """
-    query = dns.message.make_query(question.name, question.rdtype, flags=0)
-    if has_edns:
-        query.use_edns(0, ednsflags=dns.flags.DO if question.do else 0, payload=_UDP_PAYLOAD)
+    query = make_query(question, has_edns=has_edns, is_recursive=False)
     try:
-        response = await _over_udp(query, address, port)
-    except _Truncated:
+        response = await _over_udp(query, server)
+    except Truncated:
         before_retry()
-        response = await _over_tcp(query, address, port)
-    if has_edns and response.rcode() in _NO_EDNS:
+        response = await _over_tcp(query, server)
+    if has_edns and response.edns < 0 and response.rcode() in _NO_EDNS:
         before_retry()
-        plain = replace(question, do=False)
-        return (await ask_server(address, port, plain, before_retry, has_edns=False))[0], False
+        return (await ask_server(server, question, before_retry, has_edns=False))[0], False
     return response, has_edns
 
 
-async def _over_udp(query: dns.message.Message, address: IPAddress, port: int) -> dns.message.Message:
+async def _over_udp(query: Query, server: Upstream) -> dns.message.Message:
     """Send a datagram and wait for one that fits it.
 
     Raises:
-        _Truncated: the response was cut.
+        Truncated: the response was cut.
     """
     loop = asyncio.get_running_loop()
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        sock.setblocking(False)
-        sock.connect((str(address), port))  # the kernel then checks the source, and tells of refusals
-        sock.send(query.to_wire())
+    ident = secrets.randbelow(1 << 16)
+    with connected_socket(server) as sock:
+        sock.send(query.with_id(ident))
         for _ in range(_MISMATCHES):
-            data = await loop.sock_recv(sock, 65535)
+            data = await loop.sock_recv(sock, _LARGEST)
             try:
-                response = dns.message.from_wire(data, ignore_trailing=True)
-            except (dns.exception.DNSException, ValueError):
-                if _is_cut(data, query):
-                    raise _Truncated from None
+                return query.read(data, ident)
+            except (Mismatch, dns.exception.FormError):
                 continue
-            if query.is_response(response):
-                if response.flags & dns.flags.TC:
-                    raise _Truncated
-                return response
-    raise dns.exception.FormError
+    raise Mismatch
 
 
-def _is_cut(data: bytes, query: dns.message.Message) -> bool:
-    """Say whether bytes that cannot be parsed are a response that was cut in the middle of a record."""
-    return data[:2] == query.id.to_bytes(2, "big") and len(data) > 2 and data[2] & 0x82 == 0x82
-
-
-async def _over_tcp(query: dns.message.Message, address: IPAddress, port: int) -> dns.message.Message:
+async def _over_tcp(query: Query, server: Upstream) -> dns.message.Message:
     """Ask over a connection of its own (RFC 7766)."""
-    async with await anyio.connect_tcp(str(address), port) as stream:
-        wire = query.to_wire()
-        await stream.send(len(wire).to_bytes(2, "big") + wire)
-        received = BufferedByteReceiveStream(stream)
-        size = int.from_bytes(await received.receive_exactly(2), "big")
-        if size > _MAX_MESSAGE:
-            raise dns.exception.TooBig
-        try:
-            response = dns.message.from_wire(await received.receive_exactly(size))
-        except ValueError:
-            raise dns.exception.FormError from None
-    if not query.is_response(response) or response.flags & dns.flags.TC:
-        raise dns.exception.FormError
-    return response
+    ident = secrets.randbelow(1 << 16)
+    reader, writer = await open_stream(server, None)
+    try:
+        wire = query.with_id(ident)
+        writer.write(len(wire).to_bytes(2, "big") + wire)
+        size = int.from_bytes(await reader.readexactly(2), "big")
+        return query.read(await reader.readexactly(size), ident)
+    finally:
+        writer.transport.abort()

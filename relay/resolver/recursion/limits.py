@@ -38,6 +38,12 @@ class RecursionLimits:
     "Steps in which the name is shown in part only (RFC 9156 §2.3, MAX_MINIMISE_COUNT)."
     one_label: int = 4
     "Of these, steps that add one label (RFC 9156 §2.3, MINIMISE_ONE_LAB)."
+    first_wait: float = 0.6
+    "Seconds that a server of which nothing is known may take."
+    least_wait: float = 0.2
+    "Seconds that any server may take."
+    longest_wait: float = 2.0
+    "Seconds that a slow server may take."
 
 
 class NoAuthority(Exception):

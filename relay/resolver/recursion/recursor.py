@@ -91,7 +91,9 @@ class Recursor:
         roots = [address for addresses in hints.servers.values() for address in addresses]
         is_private = any(not _is_global(address) for address in roots)
         may_ask: Callable[[IPAddress], bool] = _is_unicast if is_private else _is_global
-        self._zones = ZoneServers(ServerBook(entries), self._limits, metrics or NoMetrics(), port, may_ask)
+        self._zones = ZoneServers(
+            ServerBook(entries, self._limits), self._limits, metrics or NoMetrics(), port, may_ask
+        )
         self._delegations = DelegationCache(entries)
         self._addresses: ExpiringMap[dns.name.Name, tuple[IPAddress, ...]] = ExpiringMap(entries)
         self._turns = KeyedLock()

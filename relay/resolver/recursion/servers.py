@@ -13,6 +13,7 @@ import dns.name
 
 from masque.target import IPAddress
 from relay.resolver.expiring import ExpiringMap
+from relay.resolver.recursion.limits import RecursionLimits
 
 __all__ = ["ServerBook"]
 
@@ -22,9 +23,6 @@ _LAME = 600.0
 "Seconds that a server is asked last about a zone that it does not serve."
 _BAND = 0.04
 "Seconds in which servers count as equally fast, and one of them is drawn."
-_FIRST_TIMEOUT = 0.6
-_MIN_TIMEOUT = 0.2
-_MAX_TIMEOUT = 2.0
 _MAX_BACKOFF = 60.0
 _random = secrets.SystemRandom()
 
@@ -42,7 +40,14 @@ class _Server:
 class ServerBook:
     """Servers by address. Bounded. Time is an argument."""
 
-    def __init__(self, entries: int) -> None:
+    def __init__(self, entries: int, limits: RecursionLimits) -> None:
+        """Know nothing yet.
+
+        Args:
+            entries: servers that are remembered, and servers' zones.
+            limits: how long servers may take.
+        """
+        self._limits = limits
         self._servers: ExpiringMap[IPAddress, _Server] = ExpiringMap(entries)
         self._lame: ExpiringMap[tuple[IPAddress, dns.name.Name], bool] = ExpiringMap(entries)
 
@@ -54,8 +59,9 @@ class ServerBook:
         """Return how long to wait for a server's answer, in seconds."""
         server = self._servers.get(address, now)
         if server is None or server.rtt is None:
-            return _FIRST_TIMEOUT
-        return min(max(3 * server.rtt + 0.1, _MIN_TIMEOUT) * (1 << min(server.failures, 3)), _MAX_TIMEOUT)
+            return self._limits.first_wait
+        usual = max(3 * server.rtt + 0.1, self._limits.least_wait)
+        return min(usual * (1 << min(server.failures, 3)), self._limits.longest_wait)
 
     def knows_edns(self, address: IPAddress, now: float) -> bool:
         """Say whether a server may be asked with EDNS(0) (RFC 6891 §6.2.2)."""

@@ -17,6 +17,7 @@ from relay.resolver.recursion.limits import NoAuthority, RecursionLimits, Spendi
 from relay.resolver.recursion.reading import Finding, Kind, read_response
 from relay.resolver.recursion.servers import ServerBook
 from relay.resolver.upstream import Question
+from relay.settings import Upstream
 from relay.telemetry import Metric, Metrics
 
 __all__ = ["FindAddresses", "ZoneServers"]
@@ -24,7 +25,6 @@ __all__ = ["FindAddresses", "ZoneServers"]
 FindAddresses = Callable[[dns.name.Name], Awaitable[tuple[IPAddress, ...]]]
 "Looks up a server's addresses."
 
-_BROKEN = (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError)
 _ROUNDS = 2
 "How often a silent server is asked in one step."
 
@@ -137,8 +137,9 @@ class ZoneServers:
                     count()
                     scope.deadline += 2 * timeout
 
-                response, took_edns = await ask_server(address, self._port, question, extend, has_edns=has_edns)
-        except (TimeoutError, OSError, dns.exception.DNSException, *_BROKEN):
+                server = Upstream(address, self._port)
+                response, took_edns = await ask_server(server, question, extend, has_edns=has_edns)
+        except (OSError, EOFError, dns.exception.DNSException):  # TimeoutError is an OSError
             self._book.note_silence(address, anyio.current_time())
             return None
         now = anyio.current_time()

@@ -31,15 +31,22 @@ def reply_to(query: Query, ident: int = 0) -> bytes:
 
 def test_what_a_query_says() -> None:
     plain = dns.message.from_wire(make_query(QUESTION).with_id(77))
-    assert (plain.id, plain.edns, plain.payload, plain.flags, plain.options) == (77, 0, 1232, dns.flags.RD, ())
+    assert (plain.id, plain.edns, plain.payload, plain.flags, plain.options) == (
+        77,
+        0,
+        1232,
+        dns.flags.RD | dns.flags.AD,
+        (),
+    )
     asked = Question(NAME, dns.rdatatype.AAAA, do=True, cd=True, ecs=ip_network("2001:db8::/48"))
     full = dns.message.from_wire(make_query(asked, cookies=CookieJar(b"12345678", b"s" * 16)).wire)
-    assert full.flags == dns.flags.RD | dns.flags.CD
+    assert full.flags == dns.flags.RD | dns.flags.AD | dns.flags.CD
     assert full.ednsflags == dns.flags.DO
     assert [option.to_text() for option in full.options] == [
         "ECS 2001:db8::/48 scope/0",
         f"COOKIE {b'12345678'.hex()}{(b's' * 16).hex()}",
     ]
+    assert dns.message.from_wire(make_query(asked, is_recursive=False).wire).flags == 0
     bare = dns.message.from_wire(make_query(asked, has_edns=False, cookies=CookieJar()).wire)
     assert bare.edns == -1
 

