@@ -29,7 +29,7 @@ from relay.resolver.dnssec import (
     wall_clock,
 )
 from relay.resolver.expiring import ExpiringMap
-from relay.resolver.flight import Flights
+from relay.resolver.flight import Abandoned, Flights
 from relay.resolver.forward import Forwarder
 from relay.resolver.health import Health
 from relay.resolver.hook import resolver_hooks
@@ -69,6 +69,7 @@ __all__ = [
     "NEGATIVE_TTL",
     "SECOND_FAMILY_GRACE",
     "UDP_PAYLOAD",
+    "Abandoned",
     "Answer",
     "AnswerCache",
     "Asker",

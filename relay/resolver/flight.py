@@ -11,10 +11,14 @@ from typing import Generic, TypeVar
 import anyio
 import anyio.abc
 
-__all__ = ["Flights"]
+__all__ = ["Abandoned", "Flights"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+class Abandoned(Exception):
+    """The work ended without a result."""
 
 
 class _Flight(Generic[V]):
@@ -55,6 +59,7 @@ class Flights(Generic[K, V]):
             work: does it; must come to an end by itself.
 
         Raises:
+            Abandoned: the tasks that own the work are being ended.
             Exception: what the work raised, the same to each who waited.
         """
         flight = self._flights.get(key) or self._start(key, work)
@@ -71,7 +76,7 @@ class Flights(Generic[K, V]):
             return flight.landed[0]
         if flight.raised is not None:
             raise flight.raised
-        raise RuntimeError("the work was cancelled while somebody waited: its tasks are being ended")
+        raise Abandoned
 
     def launch(self, key: K, work: Callable[[], Awaitable[V]]) -> None:
         """Have the work done, whether anybody waits for it or not."""

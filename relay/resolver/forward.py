@@ -141,6 +141,8 @@ class Forwarder:
             group.start_soon(self._attempt, race, group, peer, turn, patience)
             with anyio.move_on_after(patience):
                 await turn.wait()
+            if race.won is not None:
+                return
 
     def _plan(self) -> list[_Peer]:
         """Order the upstreams: those that rest come last. Have those probed whose rest is over."""

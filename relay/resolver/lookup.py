@@ -19,7 +19,7 @@ import dns.rdatatype
 from relay.errors import FailureKind, RelayError
 from relay.resolver.answer import MAX_ALIASES, NEGATIVE_TTL, Reading, failed_reading, joined_reading, read_answer
 from relay.resolver.cache import AnswerCache, Entry
-from relay.resolver.flight import Flights
+from relay.resolver.flight import Abandoned, Flights
 from relay.resolver.upstream import Asker, Question, Subnet
 from relay.settings import ResolverSettings
 from relay.telemetry import Metric, Metrics
@@ -79,6 +79,12 @@ class Lookup:
 
     async def find(self, key: LookupKey) -> Reading:
         """Return what is known, or ask; an old answer stands in for one that does not come (RFC 8767 §5)."""
+        try:
+            return await self._find(key)
+        except Abandoned:
+            return failed_reading(FailureKind.DNS_TIMEOUT)
+
+    async def _find(self, key: LookupKey) -> Reading:
         known = self.known(key)
         if known is not None:
             return known

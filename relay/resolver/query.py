@@ -39,6 +39,9 @@ MAX_SIGNED_MESSAGE = 16384
 
 _HEADER = 12
 _QTYPE_QCLASS = 4
+_IN = b"\0\1"
+_OPT_HEAD = 11
+"Bytes of an OPT record before its options."
 _PADDING = 128
 "Queries on encrypted transports are a multiple of this long (RFC 8467 §4.1)."
 _CLIENT_COOKIE = 8
@@ -164,24 +167,35 @@ def make_query(
         is_recursive: ask a recursive resolver, and for its AD bit (RFC 6840 §5.7); else an authoritative server.
     """
     name = _mix_case(question.name) if is_mixed else question.name
+    asked = (
+        b"".join(len(label).to_bytes() + label for label in name.labels) + question.rdtype.to_bytes(2, "big") + _IN
+    )
     flags = dns.flags.RD | dns.flags.AD if is_recursive else 0
     flags |= dns.flags.CD if question.cd and is_recursive else 0
-    message = dns.message.make_query(name, question.rdtype, flags=flags, id=0)
+    wire = bytes(2) + flags.to_bytes(2, "big") + (b"\0\1" + bytes(5) + has_edns.to_bytes()) + asked
     if has_edns:
-        options: list[dns.edns.Option] = []
-        if question.ecs is not None:
-            options.append(dns.edns.ECSOption(str(question.ecs.network_address), question.ecs.prefixlen))
-        if cookies is not None:
-            options.append(cookies.option())
-        message.use_edns(
-            0,
-            ednsflags=dns.flags.DO if question.do else 0,
-            payload=UDP_PAYLOAD,
-            options=options,
-            pad=_PADDING if is_padded else 0,
-        )
-    size = len(question.name.to_digestable()) + _QTYPE_QCLASS
-    return Query(message.to_wire(), size, MAX_SIGNED_MESSAGE if question.do else MAX_MESSAGE, is_mixed)
+        wire += _edns(question, cookies, len(wire) if is_padded else None)
+    return Query(wire, len(asked), MAX_SIGNED_MESSAGE if question.do else MAX_MESSAGE, is_mixed)
+
+
+def _edns(question: Question, cookies: CookieJar | None, before: int | None) -> bytes:
+    """Write the OPT record (RFC 6891 §6.1.2); filled up, when the length of what stands before it is given."""
+    options: list[dns.edns.Option] = []
+    if question.ecs is not None:
+        options.append(dns.edns.ECSOption(str(question.ecs.network_address), question.ecs.prefixlen))
+    if cookies is not None:
+        options.append(cookies.option())
+    data = b"".join(_option(int(option.otype), option.to_wire() or b"") for option in options)
+    if before is not None:
+        data += _option(dns.edns.OptionType.PADDING, bytes(-(before + _OPT_HEAD + len(data) + 4) % _PADDING))
+    flags = dns.flags.DO if question.do else 0
+    return (
+        b"\0\0\x29" + UDP_PAYLOAD.to_bytes(2, "big") + flags.to_bytes(4, "big") + len(data).to_bytes(2, "big") + data
+    )
+
+
+def _option(kind: int, data: bytes) -> bytes:
+    return kind.to_bytes(2, "big") + len(data).to_bytes(2, "big") + data
 
 
 def _mix_case(name: dns.name.Name) -> dns.name.Name:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from ipaddress import ip_network
 from types import TracebackType
 from typing import Self
 
 import anyio
 import dns.rdatatype
+from anyio.abc import TaskGroup
 
 from masque.target import IPAddress
 from relay.errors import Failure, FailureKind, RelayError, Side
@@ -36,6 +37,15 @@ answer can still be used; here it cannot, so it gets a little more."""
 _FAMILIES = (dns.rdatatype.AAAA, dns.rdatatype.A)
 _SUBNET_BITS = {4: 24, 6: 56}
 "The most of a network's address that is told (RFC 7871 §11.1)."
+
+
+@dataclass(frozen=True, slots=True)
+class _Entered:
+    """What a resolver has while it is in use."""
+
+    tasks: TaskGroup
+    lookup: Lookup
+    routes: Routes
 
 
 class Resolver:
@@ -72,8 +82,7 @@ class Resolver:
         self._metrics: Metrics = NoMetrics() if metrics is None else metrics
         self._clock = clock
         self._authority_port = authority_port
-        self._stack = AsyncExitStack()
-        self._parts: tuple[Lookup, Routes] | None = None
+        self._entered: _Entered | None = None
 
     async def __aenter__(self) -> Self:
         """Start with an empty cache and without connections.
@@ -82,24 +91,26 @@ class Resolver:
             relay.settings.SettingsError: an upstream's certificate could not be checked, or trust anchors or root
                 hints not be read.
         """
-        tasks = await self._stack.enter_async_context(anyio.create_task_group())
-        self._stack.callback(tasks.cancel_scope.cancel)
+        tasks = await anyio.create_task_group().__aenter__()
         try:
             routes = make_routes(
                 self._settings, self._upstreams, self._below, tasks, self._metrics, self._authority_port
             )
         except BaseException:
-            await self._stack.aclose()
+            await tasks.__aexit__(None, None, None)
             raise
-        self._parts = (Lookup(self._settings, routes, tasks, self._metrics, self._clock), routes)
+        lookup = Lookup(self._settings, routes, tasks, self._metrics, self._clock)
+        self._entered = _Entered(tasks, lookup, routes)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End what is under way, and close all connections."""
-        self._parts = None
-        await self._stack.__aexit__(kind, error, trace)
+        """End what is under way, and close all connections. What was raised meanwhile passes as it is."""
+        tasks = self._parts.tasks
+        self._entered = None
+        tasks.cancel_scope.cancel()
+        await tasks.__aexit__(None, None, None)
 
     async def resolve(self, name: str, *, subnet: Subnet | None = None) -> Resolution:
         """Find the addresses of a name.
@@ -114,7 +125,7 @@ class Resolver:
         Raises:
             RelayError: DNS_ERROR with the response code, or `NODATA`; DNS_TIMEOUT.
         """
-        lookup, _ = self._entered()
+        lookup = self._parts.lookup
         spelling, network = canonical_name(name), self._network(subnet)
         keys: tuple[LookupKey, ...] = tuple((spelling, rdtype, network) for rdtype in _FAMILIES)
         found = [lookup.known(key) for key in keys]
@@ -142,7 +153,7 @@ class Resolver:
         """
         if dns.rdatatype.is_metatype(rdtype):
             raise ValueError("not the type of a record")
-        lookup, routes = self._entered()
+        lookup, routes = self._parts.lookup, self._parts.routes
         try:
             full = parse_name(name)
             reading = known_reading(full, has_route=routes.covers(full))
@@ -157,7 +168,7 @@ class Resolver:
 
     async def _resolve(self, name: str, keys: tuple[LookupKey, ...]) -> list[Reading]:
         """Ask for both families, and wait for the second one only a little once the first has addresses."""
-        lookup, routes = self._entered()
+        lookup, routes = self._parts.lookup, self._parts.routes
         full = parse_name(name)
         known = known_reading(full, has_route=routes.covers(full))
         if known is not None:
@@ -177,10 +188,11 @@ class Resolver:
                 lookup.keep_silence(key)
         return [readings[key] for key in keys if key in readings]
 
-    def _entered(self) -> tuple[Lookup, Routes]:
-        if self._parts is None:
+    @property
+    def _parts(self) -> _Entered:
+        if self._entered is None:
             raise RuntimeError("a resolver is entered before it is used, and not used afterwards")
-        return self._parts
+        return self._entered
 
     def _network(self, subnet: Subnet | None) -> Subnet | None:
         """Return what may be told of the egress location's network."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from relay.resolver import health
 from tests.relay.resolver.lab import Lab, running_lab
 
 
@@ -14,3 +15,11 @@ async def lab(anyio_backend: str) -> AsyncIterator[Lab]:
     """A running lab."""
     async with running_lab() as made:
         yield made
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask an upstream once only, however busy the machine is; the time-out has to be long as well."""
+    monkeypatch.setattr(health, "_FIRST_PATIENCE", 60.0)
+    monkeypatch.setattr(health, "_LEAST_PATIENCE", 60.0)
+    monkeypatch.setattr(health, "_MOST_PATIENCE", 60.0)

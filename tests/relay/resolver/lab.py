@@ -47,7 +47,7 @@ class Lab:
         self, *others: Upstream, routes: dict[str, list[Upstream]] | None = None, **settings: object
     ) -> Resolver:
         """Enter a resolver that asks `others`, then the server. It is left with the lab."""
-        chosen = ResolverSettings.model_validate({"timeout": 2, "min_ttl": 0, **settings})
+        chosen = ResolverSettings.model_validate({"timeout": 5, "min_ttl": 0, **settings})
         upstreams = [*others, self.server.upstream]
         made = Resolver(chosen, upstreams, routes, metrics=self.metrics, clock=self.clock)
         return await self.stack.enter_async_context(made)

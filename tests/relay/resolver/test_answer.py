@@ -24,7 +24,7 @@ from relay.resolver import (
 from tests.relay.dns_server import records
 from tests.relay.resolver.lab import Lab, failure_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
 
 def chain(length: int) -> list[str]:

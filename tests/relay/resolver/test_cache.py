@@ -28,7 +28,7 @@ from relay.telemetry import Metric
 from tests.relay.dns_server import empty, records
 from tests.relay.resolver.lab import A1, AAAA1, SOA, Lab, failure_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
 
 async def test_ttl_is_honoured(lab: Lab) -> None:

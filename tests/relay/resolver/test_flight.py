@@ -15,13 +15,13 @@ from relay.resolver import (
 from tests.relay.dns_server import records
 from tests.relay.resolver.lab import A1, AAAA1, Lab
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
 
 async def test_equal_questions_are_joined(lab: Lab) -> None:
     lab.server.answer("www.test", records(A1), records(AAAA1))
     lab.server.gate = asyncio.Event()
-    resolver = await lab.resolver()
+    resolver = await lab.resolver(timeout=60)
     found: list[Resolution] = []
 
     async def ask() -> None:
@@ -41,7 +41,7 @@ async def test_equal_questions_are_joined(lab: Lab) -> None:
 async def test_a_cancelled_asker_does_not_cancel_the_others(lab: Lab) -> None:
     lab.server.answer("www.test", records(A1), records(AAAA1))
     lab.server.gate = asyncio.Event()
-    resolver = await lab.resolver()
+    resolver = await lab.resolver(timeout=60)
     found: list[Resolution] = []
     first = anyio.CancelScope()
     gone = anyio.Event()

@@ -16,7 +16,7 @@ from relay.resolver import (
 from tests.relay.dns_server import records
 from tests.relay.resolver.lab import A1, Lab
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
 
 def exchange(target: Target) -> ExchangeContext:

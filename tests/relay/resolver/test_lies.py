@@ -18,7 +18,7 @@ from relay.settings import Upstream
 from tests.relay.dns_server import DnsServer, records
 from tests.relay.resolver.lab import A1, AAAA1, Lab, failure_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
 Forge = Callable[[dns.message.Message], None]
 EVIL = "www.test. 60 IN A 192.0.2.66"

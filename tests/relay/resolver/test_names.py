@@ -8,7 +8,7 @@ import pytest
 
 from tests.relay.resolver.lab import Lab, failure_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
 
 @pytest.mark.parametrize("name", ["printer.local", "x.onion", "a.invalid", "x.alt", "LOCAL"])

@@ -18,7 +18,7 @@ from relay.settings import ResolverSettings
 from tests.relay.dns_server import DnsServer, empty, records, running_server
 from tests.relay.resolver.lab import A1, SOA, Lab, failure_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
 HTTPS = '1 . alpn="h3,h2" ipv4hint="192.0.2.1"'
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from ipaddress import ip_address
 
 import anyio
@@ -26,7 +27,7 @@ from relay.telemetry import Metric
 from tests.relay.dns_server import empty, failing, records, silent
 from tests.relay.resolver.lab import A1, AAAA1, SOA, Lab, failure_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
 
 async def test_both_families_ipv6_first(lab: Lab) -> None:
@@ -105,3 +106,25 @@ async def test_the_failure_that_says_most_wins(
 def test_a_resolver_needs_an_upstream() -> None:
     with pytest.raises(ValueError, match="at least one upstream"):
         Resolver(ResolverSettings(), [])
+
+
+async def test_what_is_raised_inside_passes_as_it_is(lab: Lab) -> None:
+    async def use() -> None:
+        async with Resolver(ResolverSettings(), [lab.server.upstream]):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await use()
+
+
+async def test_leaving_ends_what_is_under_way(lab: Lab) -> None:
+    lab.server.answer("www.test", silent, silent)
+    resolver = Resolver(ResolverSettings(timeout=timedelta(seconds=60)), [lab.server.upstream])
+
+    async def ask() -> None:
+        assert (await failure_of(resolver, "www.test")).kind is FailureKind.DNS_TIMEOUT
+
+    async with anyio.create_task_group() as group, resolver:
+        group.start_soon(ask)
+        while len(lab.server.queries) < 2:
+            await anyio.lowlevel.checkpoint()

@@ -18,7 +18,7 @@ from relay.telemetry import Metric
 from tests.relay.dns_server import Reply, empty, failing, records, silent
 from tests.relay.resolver.lab import A1, SOA, Lab, failure_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
 KNOWN = ip_address("192.0.2.1")
 NEW = "www.test. 60 IN A 192.0.2.2"
