@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import anyio
 import dns.flags
 import dns.message
 import dns.rcode
@@ -62,12 +63,16 @@ class ValidatingAsker:
 
         Raises:
             relay.errors.RelayError: DNS_ERROR with SERVFAIL and an info-code when the answer is bogus (RFC 4035
-                §5.5, RFC 8914); what the asker below raises.
+                §5.5, RFC 8914); DNS_TIMEOUT; what the asker below raises.
         """
         answer = await self._below.ask(replace(question, do=True, cd=True), deadline)
         if question.cd or answer.message.rcode() not in _FINAL:
             return replace(answer, is_authenticated=False)
-        verdict = await self._validator.validate(question, answer.message, deadline)
+        try:
+            with anyio.fail_after(deadline - anyio.current_time()):
+                verdict = await self._validator.validate(question, answer.message, deadline)
+        except TimeoutError:
+            raise RelayError(Failure(FailureKind.DNS_TIMEOUT, Side.TARGET)) from None
         if not verdict.is_usable:
             raise RelayError(
                 Failure(FailureKind.DNS_ERROR, Side.TARGET, rcode="SERVFAIL", info_code=verdict.info_code)

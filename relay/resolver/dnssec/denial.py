@@ -8,7 +8,19 @@ from typing import Protocol
 import dns.name
 import dns.rdatatype
 
-__all__ = ["Bitmap", "Cut", "Denial", "NoDenial", "Proof", "covers_type", "cut_of", "is_delegation", "lacks"]
+__all__ = [
+    "COSTLY_DENIAL",
+    "NO_DENIAL",
+    "Bitmap",
+    "Cut",
+    "Denial",
+    "FlatDenial",
+    "Proof",
+    "covers_type",
+    "cut_of",
+    "is_delegation",
+    "lacks",
+]
 
 
 class Proof(Enum):
@@ -59,25 +71,34 @@ class Denial(Protocol):
         ...
 
 
-class NoDenial:
-    """No records, or such that prove nothing."""
+class FlatDenial:
+    """Says the same of every name: of records that are missing, or not worth reading."""
+
+    def __init__(self, proof: Proof, cut: Cut) -> None:
+        self._proof = proof
+        self._cut = cut
 
     def name_error(self, name: dns.name.Name) -> Proof:
-        """Prove nothing."""
-        return Proof.UNPROVEN
+        """Say what is said of all."""
+        return self._proof
 
     def no_data(self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> Proof:
-        """Prove nothing."""
-        return Proof.UNPROVEN
+        """Say what is said of all."""
+        return self._proof
 
     def expansion(self, name: dns.name.Name, closest: dns.name.Name) -> Proof:
-        """Prove nothing."""
-        return Proof.UNPROVEN
+        """Say what is said of all."""
+        return self._proof
 
     def cut(self, name: dns.name.Name) -> Cut:
-        """Prove nothing."""
-        return Cut.UNPROVEN
+        """Say what is said of all."""
+        return self._cut
 
+
+NO_DENIAL = FlatDenial(Proof.UNPROVEN, Cut.UNPROVEN)
+"No records, or such that prove nothing."
+COSTLY_DENIAL = FlatDenial(Proof.TOO_COSTLY, Cut.TOO_COSTLY)
+"NSEC3 records with more iterations than are worth it (RFC 9276 §3.2)."
 
 Bitmap = tuple[tuple[int, bytes], ...]
 "The types at a name: windows of 256 types each (RFC 4034 §4.1.2)."

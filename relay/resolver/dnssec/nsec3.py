@@ -15,7 +15,7 @@ import dns.rdatatype
 from relay.resolver.dnssec.denial import Bitmap, Cut, Proof, covers_type, cut_of, is_delegation, lacks
 from relay.resolver.dnssec.work import Work
 
-__all__ = ["CostlyDenial", "Nsec3Denial", "Nsec3Record"]
+__all__ = ["Nsec3Denial", "Nsec3Record"]
 
 _WILDCARD = dns.name.Name((b"*",))
 
@@ -32,26 +32,6 @@ class Nsec3Record:
     "What there is at that name."
     is_opt_out: bool
     "Whether unsigned delegations may lie between the two hashes."
-
-
-class CostlyDenial:
-    """NSEC3 records with more iterations than are worth it (RFC 9276 §3.2)."""
-
-    def name_error(self, name: dns.name.Name) -> Proof:
-        """Leave it open."""
-        return Proof.TOO_COSTLY
-
-    def no_data(self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> Proof:
-        """Leave it open."""
-        return Proof.TOO_COSTLY
-
-    def expansion(self, name: dns.name.Name, closest: dns.name.Name) -> Proof:
-        """Leave it open."""
-        return Proof.TOO_COSTLY
-
-    def cut(self, name: dns.name.Name) -> Cut:
-        """Leave it open."""
-        return Cut.TOO_COSTLY
 
 
 class Nsec3Denial:

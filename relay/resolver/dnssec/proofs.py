@@ -9,9 +9,9 @@ from collections.abc import Iterable
 import dns.name
 import dns.rdatatype
 
-from relay.resolver.dnssec.denial import Denial, NoDenial
+from relay.resolver.dnssec.denial import COSTLY_DENIAL, NO_DENIAL, Denial
 from relay.resolver.dnssec.nsec import NsecDenial, NsecRecord
-from relay.resolver.dnssec.nsec3 import CostlyDenial, Nsec3Denial, Nsec3Record
+from relay.resolver.dnssec.nsec3 import Nsec3Denial, Nsec3Record
 from relay.resolver.dnssec.sets import SignedSet
 from relay.resolver.dnssec.signatures import Verifier, ZoneKeys
 from relay.resolver.dnssec.work import ValidationLimits, Work
@@ -64,10 +64,10 @@ def _hashed(sets: list[SignedSet], zone: dns.name.Name, limits: ValidationLimits
         and signed.rrset.name.parent() == zone
     ]
     if not usable:
-        return NoDenial()
+        return NO_DENIAL
     salt, iterations = usable[0].rrset[0].salt, usable[0].rrset[0].iterations
     if iterations > limits.iterations:
-        return CostlyDenial()
+        return COSTLY_DENIAL
     records = []
     for signed in usable:
         record = signed.rrset[0]

@@ -23,7 +23,7 @@ from relay.resolver.dnssec import (
     read_trust_anchors,
     wall_clock,
 )
-from relay.resolver.upstream import Question
+from relay.resolver.upstream import Answer, Question
 from tests.relay.resolver.authority import running_hierarchy
 from tests.relay.resolver.variants import VARIANTS, Variant, make_world
 from tests.relay.resolver.world import World
@@ -32,11 +32,6 @@ from tests.relay.resolver.zones import DAY, name_of
 pytestmark = pytest.mark.anyio
 
 WWW = Question(name_of("www.example.test"), RdataType.A)
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return make_world()
 
 
 async def judge(world: World, question: Question, anchors: TrustAnchors | None = None) -> Verdict:
@@ -107,6 +102,26 @@ async def test_errors_of_the_asker_below_pass() -> None:
     assert (answer.message.rcode(), answer.is_authenticated) == (dns.rcode.SERVFAIL, False)
 
 
+async def test_a_chain_that_somebody_else_waits_for_is_not_waited_for_beyond_the_deadline() -> None:
+    """The first question waits for keys; the second one would wait for the first."""
+    world = make_world()
+
+    class Slow(World):
+        async def ask(self, question: Question, deadline: float) -> Answer:
+            if question.rdtype == RdataType.DNSKEY:
+                await anyio.sleep_forever()
+            return await world.ask(question, deadline)
+
+    asker = ValidatingAsker(Slow(()), world.anchors)
+    async with anyio.create_task_group() as group:
+        group.start_soon(asker.ask, WWW, anyio.current_time() + 60)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(RelayError) as caught:
+            await asker.ask(WWW, anyio.current_time() + 0.01)
+        assert caught.value.failure.kind is FailureKind.DNS_TIMEOUT
+        group.cancel_scope.cancel()
+
+
 async def test_keys_that_cannot_be_had_leave_it_open() -> None:
     world = make_world()
 
@@ -118,8 +133,8 @@ async def test_keys_that_cannot_be_had_leave_it_open() -> None:
     assert await judge(world, WWW) == Verdict(Security.INDETERMINATE, InfoCode.NETWORK_ERROR)
 
 
-async def test_records_hold_no_longer_than_their_signatures(world: World) -> None:
-    name = "zzz.example.test"
+async def test_records_hold_no_longer_than_their_signatures() -> None:
+    world, name = make_world(), "zzz.example.test"
     world.zones[name_of("example.test")].expire(name, RdataType.A, since=DAY, until=30)
     asker = ValidatingAsker(world, world.anchors)
     answer = await asker.ask(Question(name_of(name), RdataType.A), anyio.current_time() + 5)

@@ -9,9 +9,9 @@ import pytest
 from dns.rdatatype import RdataType
 from dns.rdtypes.util import Bitmap
 
-from relay.resolver.dnssec.denial import Cut, NoDenial, Proof, covers_type
+from relay.resolver.dnssec.denial import COSTLY_DENIAL, NO_DENIAL, Cut, Proof, covers_type
 from relay.resolver.dnssec.nsec import NsecDenial, NsecRecord
-from relay.resolver.dnssec.nsec3 import CostlyDenial, Nsec3Denial, Nsec3Record
+from relay.resolver.dnssec.nsec3 import Nsec3Denial, Nsec3Record
 from relay.resolver.dnssec.work import ValidationLimits, Work
 
 ZONE = dns.name.from_text("z")
@@ -228,8 +228,8 @@ def test_nsec3_spans_wrap_around() -> None:
 
 def test_what_is_not_read_proves_nothing() -> None:
     for denial, proof, cut in (
-        (NoDenial(), UNPROVEN, Cut.UNPROVEN),
-        (CostlyDenial(), Proof.TOO_COSTLY, Cut.TOO_COSTLY),
+        (NO_DENIAL, UNPROVEN, Cut.UNPROVEN),
+        (COSTLY_DENIAL, Proof.TOO_COSTLY, Cut.TOO_COSTLY),
     ):
         assert denial.name_error(at("b")) is proof
         assert denial.no_data(at("b"), A) is proof

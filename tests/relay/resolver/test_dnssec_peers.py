@@ -19,7 +19,7 @@ import pytest
 
 from relay.resolver.dnssec import Security
 from tests.relay.resolver.authority import Recursive, running_servers
-from tests.relay.resolver.variants import VARIANTS, Variant, make_world
+from tests.relay.resolver.variants import VARIANTS, Variant
 from tests.relay.resolver.world import World
 
 pytestmark = pytest.mark.anyio
@@ -50,11 +50,6 @@ forward-zone:
   name: "."
   forward-addr: 127.0.0.1@{upstream}
 """
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return make_world()
 
 
 def _program(name: str, package: str) -> str:

@@ -23,17 +23,11 @@ from tests.relay.dns_server import Reply, records
 from tests.relay.resolver.authority import Recursive, running_hierarchy, running_servers
 from tests.relay.resolver.encrypted import running_encrypted
 from tests.relay.resolver.lab import failure_of
-from tests.relay.resolver.variants import make_world
 from tests.relay.resolver.world import World
 
 pytestmark = pytest.mark.anyio
 
 BOGUS = Failure(FailureKind.DNS_ERROR, Side.TARGET, rcode="SERVFAIL", info_code=6)
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return make_world()
 
 
 @asynccontextmanager
