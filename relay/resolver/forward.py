@@ -206,8 +206,8 @@ class Forwarder:
 
     def _failed(self, peer: _Peer) -> None:
         if peer.health.failed(anyio.current_time()):
-            _log.warning("upstream_rests", setting="resolver", count=peer.place)
+            _log.warning("upstream_rests", count=peer.place)
 
     def _succeeded(self, peer: _Peer, seconds: float) -> None:
         if peer.health.succeeded(seconds):
-            _log.info("upstream_answers_again", setting="resolver", count=peer.place)
+            _log.info("upstream_answers_again", count=peer.place)

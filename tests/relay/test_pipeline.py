@@ -26,6 +26,7 @@ from relay.hooks import (
 )
 from relay.outcome import Outcome
 from relay.quic.development import write_certificates
+from relay.resolver import Resolver
 from relay.telemetry import Metric
 from tests.relay.hooks_rig import (
     DECIDING,
@@ -356,3 +357,21 @@ async def test_the_clients_address_is_known_to_hooks(folder: Path) -> None:
     ):
         await round_trip(client, TunnelKind.TCP, tcp.port)
     assert seen == [ip_address("127.0.0.1")]
+
+
+async def test_the_resolver_is_known_to_hooks(folder: Path) -> None:
+    seen: list[Resolver | None] = []
+
+    async def decide(ctx: ExchangeContext) -> object:
+        seen.append(ctx.connection.get(Resolver))
+        return Continue()
+
+    async with (
+        tcp_origin() as tcp,
+        running_relay(folder, application(hooks_at(Phase.AUTHENTICATE, decide))) as relay,
+        relay.client() as client,
+    ):
+        await round_trip(client, TunnelKind.TCP, tcp.port)
+        (resolver,) = seen
+        assert resolver is not None
+        assert len((await resolver.resolve("localhost")).addresses) == 2

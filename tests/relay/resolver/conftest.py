@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from relay.quic.development import write_certificates
 from relay.resolver import health
 from tests.relay.resolver.lab import Lab, running_lab
 from tests.relay.resolver.variants import make_world
@@ -39,3 +41,11 @@ def world(shared: World) -> World:
     shared.tamper = None
     shared.asked.clear()
     return shared
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost and its address."""
+    made = tmp_path_factory.mktemp("dns")
+    write_certificates(made, ["localhost", "127.0.0.1"])
+    return made

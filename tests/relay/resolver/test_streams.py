@@ -31,14 +31,6 @@ ENCRYPTED = (UpstreamTransport.TLS, UpstreamTransport.HTTPS, UpstreamTransport.Q
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for localhost and its address."""
-    made = tmp_path_factory.mktemp("dns")
-    write_certificates(made, ["localhost", "127.0.0.1"])
-    return made
-
-
-@pytest.fixture(scope="session")
 def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate that nobody trusts."""
     made = tmp_path_factory.mktemp("strange")
