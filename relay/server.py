@@ -39,7 +39,7 @@ from relay.quic.engine import (
 from relay.quic.link import Link, LinkHandler
 from relay.quic.socket import UdpSocket, bind_udp
 from relay.quota import quota_hooks
-from relay.resolver import Resolver, require_trust, resolver_hooks
+from relay.resolver import Resolver, check_resolver_files, require_trust, resolver_hooks
 from relay.settings import (
     PolicySettings,
     Settings,
@@ -77,7 +77,7 @@ class Startup:
     factory: EngineFactory
     "Makes connections with the certificate."
     upstreams: tuple[Upstream, ...]
-    "The resolvers to ask."
+    "The resolvers to ask; none when the relay asks the authoritative servers itself."
     routes: Mapping[str, tuple[Upstream, ...]]
     "Those to ask for names below a suffix, by suffix."
     rules: tuple[Rule, ...]
@@ -95,8 +95,8 @@ def prepare(settings: Settings) -> Startup:
 
     Raises:
         relay.settings.SettingsError: a certificate or key is not set, no resolver is known, or the key of stateless
-            resets, a resolver's certificates, the policy's rules, the egress pools or something that tokens need
-            cannot be used.
+            resets, a resolver's files, the policy's rules, the egress pools or something that tokens need cannot be
+            used.
         relay.quic.engine.EngineError: the certificate, its key or the clients' authorities cannot be used.
         OSError: the address cannot be bound.
     """
@@ -108,6 +108,7 @@ def prepare(settings: Settings) -> Startup:
     upstreams, routes = resolver_upstreams(settings), resolver_routes(settings)
     for upstream in (*upstreams, *chain(*routes.values())):
         require_trust(upstream)
+    check_resolver_files(settings.resolver)
     rules = read_rules(settings.policy)
     if settings.auth.open and settings.tokens.issuers:
         raise SettingsError("auth.open, tokens.issuers: the first admits everybody without a token; set one of them")

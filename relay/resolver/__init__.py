@@ -13,12 +13,27 @@ from relay.resolver.answer import (
     joined_reading,
     read_answer,
 )
-from relay.resolver.assembly import make_routes
+from relay.resolver.assembly import check_resolver_files, make_routes
 from relay.resolver.cache import AnswerCache, Entry
+from relay.resolver.dnssec import (
+    InfoCode,
+    Security,
+    TrustAnchors,
+    ValidatingAsker,
+    ValidationLimits,
+    Validator,
+    Verdict,
+    Work,
+    parse_trust_anchors,
+    read_trust_anchors,
+    wall_clock,
+)
+from relay.resolver.expiring import ExpiringMap
 from relay.resolver.flight import Abandoned, Flights
 from relay.resolver.forward import Forwarder
 from relay.resolver.health import Health
 from relay.resolver.hook import resolver_hooks
+from relay.resolver.keyed import KeyedLock
 from relay.resolver.lookup import Lookup, LookupKey
 from relay.resolver.names import canonical_name, known_reading, parse_name
 from relay.resolver.query import (
@@ -30,6 +45,14 @@ from relay.resolver.query import (
     Query,
     Truncated,
     make_query,
+)
+from relay.resolver.recursion import (
+    BoundedAsker,
+    Delegation,
+    RecursionLimits,
+    Recursor,
+    parse_root_hints,
+    read_root_hints,
 )
 from relay.resolver.routes import Routes
 from relay.resolver.service import SECOND_FAMILY_GRACE, Resolver
@@ -50,23 +73,38 @@ __all__ = [
     "Answer",
     "AnswerCache",
     "Asker",
+    "BoundedAsker",
     "CookieJar",
+    "Delegation",
     "Entry",
+    "ExpiringMap",
     "Flights",
     "Forwarder",
     "Health",
+    "InfoCode",
+    "KeyedLock",
     "Lookup",
     "LookupKey",
     "Mismatch",
     "Query",
     "Question",
     "Reading",
+    "RecursionLimits",
+    "Recursor",
     "Resolver",
     "Routes",
+    "Security",
     "Subnet",
     "Transport",
     "Truncated",
+    "TrustAnchors",
+    "ValidatingAsker",
+    "ValidationLimits",
+    "Validator",
+    "Verdict",
+    "Work",
     "canonical_name",
+    "check_resolver_files",
     "failed_reading",
     "joined_reading",
     "known_reading",
@@ -74,7 +112,12 @@ __all__ = [
     "make_routes",
     "make_transport",
     "parse_name",
+    "parse_root_hints",
+    "parse_trust_anchors",
     "read_answer",
+    "read_root_hints",
+    "read_trust_anchors",
     "require_trust",
     "resolver_hooks",
+    "wall_clock",
 ]

@@ -77,6 +77,8 @@ class Reading:
     "The last alias, when the answer ended there without saying what it stands for."
     chain_ttl: float = math.inf
     "How long the aliases hold, when the answer goes on."
+    is_authenticated: bool = False
+    "Whether DNSSEC vouches for it: validated here, or by an upstream that is trusted to."
 
     @property
     def is_final(self) -> bool:
@@ -153,7 +155,8 @@ def joined_reading(first: Reading, second: Reading) -> Reading:
     if len(aliases) > MAX_ALIASES:
         return failed_reading(FailureKind.DNS_ERROR)
     ttl = second.ttl if second.failure is not None else min(first.chain_ttl, second.ttl)
-    return replace(second, aliases=aliases, ttl=ttl, chain_ttl=first.chain_ttl)
+    is_authenticated = first.is_authenticated and second.is_authenticated
+    return replace(second, aliases=aliases, ttl=ttl, chain_ttl=first.chain_ttl, is_authenticated=is_authenticated)
 
 
 def _chain(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -137,7 +138,7 @@ class Lookup:
             except RelayError as error:
                 failure = error.failure
                 return failed_reading(failure.kind, failure.rcode, failure.info_code)
-            found = read_answer(answer.message, question)
+            found = replace(read_answer(answer.message, question), is_authenticated=answer.is_authenticated)
             reading = found if reading is None else joined_reading(reading, found)
             if reading.goes_on is None:
                 return reading

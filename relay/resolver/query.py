@@ -154,8 +154,9 @@ def make_query(
     is_padded: bool = False,
     cookies: CookieJar | None = None,
     is_mixed: bool = False,
+    is_recursive: bool = True,
 ) -> Query:
-    """Write a question as a query to a recursive resolver.
+    """Write a question as a query.
 
     Args:
         question: what to ask.
@@ -163,12 +164,14 @@ def make_query(
         is_padded: fill up to a multiple of 128 bytes.
         cookies: of the upstream; without, no cookie is sent.
         is_mixed: give the name's letters random case.
+        is_recursive: for a recursive resolver; else for an authoritative server.
     """
     name = _mix_case(question.name) if is_mixed else question.name
     asked = (
         b"".join(len(label).to_bytes() + label for label in name.labels) + question.rdtype.to_bytes(2, "big") + _IN
     )
-    flags = dns.flags.RD | dns.flags.AD | (dns.flags.CD if question.cd else 0)  # AD: tell us (RFC 6840 §5.7)
+    flags = dns.flags.RD | dns.flags.AD if is_recursive else 0  # AD: tell us (RFC 6840 §5.7)
+    flags |= dns.flags.CD if question.cd and is_recursive else 0
     wire = bytes(2) + flags.to_bytes(2, "big") + (b"\0\1" + bytes(5) + has_edns.to_bytes()) + asked
     if has_edns:
         wire += _edns(question, cookies, len(wire) if is_padded else None)

@@ -59,37 +59,43 @@ class Resolver:
         *,
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.monotonic,
+        authority_port: int = 53,
     ) -> None:
         """Keep what is needed; entering makes it ready.
 
         Args:
             settings: the bounds.
-            upstreams: recursive resolvers in order of preference; at least one.
+            upstreams: recursive resolvers in order of preference; at least one, unless settings say to iterate.
             routes: those to ask instead for names below a suffix, by suffix.
             metrics: where queries, cache hits and failures are counted; by default nowhere.
             clock: what the cache takes the time from.
+            authority_port: of authoritative servers, when settings say to iterate.
 
         Raises:
             ValueError: there is no upstream.
         """
-        if not upstreams:
+        if not upstreams and settings.mode == "forward":
             raise ValueError("a resolver needs at least one upstream")
         self._settings = settings
         self._upstreams = tuple(upstreams)
         self._below = dict(routes or {})
         self._metrics: Metrics = NoMetrics() if metrics is None else metrics
         self._clock = clock
+        self._authority_port = authority_port
         self._entered: _Entered | None = None
 
     async def __aenter__(self) -> Self:
         """Start with an empty cache and without connections.
 
         Raises:
-            relay.settings.SettingsError: an upstream's certificate could not be checked.
+            relay.settings.SettingsError: an upstream's certificate could not be checked, or trust anchors or root
+                hints not be read.
         """
         tasks = await anyio.create_task_group().__aenter__()
         try:
-            routes = make_routes(self._settings, self._upstreams, self._below, tasks, self._metrics)
+            routes = make_routes(
+                self._settings, self._upstreams, self._below, tasks, self._metrics, self._authority_port
+            )
         except BaseException:
             await tasks.__aexit__(None, None, None)
             raise

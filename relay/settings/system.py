@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
+from typing import assert_never
 
+from relay.settings.branches import ResolverSettings
 from relay.settings.load import SettingsError
 from relay.settings.tree import Settings
 from relay.settings.upstreams import Upstream, parse_upstream
@@ -18,7 +20,7 @@ _MAX_UPSTREAMS = 8
 
 
 def resolver_upstreams(settings: Settings, system: Path = RESOLV_CONF) -> tuple[Upstream, ...]:
-    """Return the resolvers to ask: those of the settings, else those of the system.
+    """Return the resolvers to ask: those of the settings, else those of the system; none in the mode "iterate".
 
     Args:
         settings: the effective settings.
@@ -27,6 +29,8 @@ def resolver_upstreams(settings: Settings, system: Path = RESOLV_CONF) -> tuple[
     Raises:
         SettingsError: neither names any.
     """
+    if settings.resolver.mode == "iterate":
+        return ()
     chosen = tuple(parse_upstream(text) for text in settings.resolver.upstreams) or system_upstreams(system)
     if not chosen:
         raise SettingsError(f"resolver.upstreams (default): must name a resolver, because {system} has none")
@@ -48,14 +52,37 @@ def describe_resolver(settings: Settings, system: Path = RESOLV_CONF) -> tuple[s
         settings: the effective settings.
         system: the system's resolver file.
     """
-    source = "resolver.upstreams" if settings.resolver.upstreams else str(system)
-    try:
-        lines = [_describe("names", resolver_upstreams(settings, system), source)]
-    except SettingsError:
-        lines = [f"names are not resolved: resolver.upstreams is empty and {system} names no resolver"]
+    lines = [_describe_names(settings, system)]
+    if settings.resolver.dnssec != "off" or settings.resolver.mode == "iterate":
+        lines.append(_describe_dnssec(settings.resolver))
     for suffix, upstreams in resolver_routes(settings).items():
         lines.append(_describe(f"names below {suffix}", upstreams, "resolver.routes"))
     return tuple(lines)
+
+
+def _describe_names(settings: Settings, system: Path) -> str:
+    if settings.resolver.mode == "iterate":
+        hints = settings.resolver.root_hints or "the shipped root hints"
+        return f"names are asked of the authoritative servers themselves, from {hints} down (in clear text)"
+    source = "resolver.upstreams" if settings.resolver.upstreams else str(system)
+    try:
+        return _describe("names", resolver_upstreams(settings, system), source)
+    except SettingsError:
+        return f"names are not resolved: resolver.upstreams is empty and {system} names no resolver"
+
+
+def _describe_dnssec(settings: ResolverSettings) -> str:
+    match settings.dnssec:
+        case "validate":
+            anchors = settings.trust_anchors or "the shipped keys of the root"
+            line = f"DNSSEC is validated here, from {anchors} on; bogus answers are refused"
+            return line + ("; names with a route only below trust anchors of their own" if settings.routes else "")
+        case "trust_ad":
+            return "DNSSEC is validated by the upstreams, and their AD bit is believed"
+        case "off":
+            return "DNSSEC is not validated (resolver.dnssec)"
+        case _:
+            assert_never(settings.dnssec)
 
 
 def _describe(what: str, upstreams: tuple[Upstream, ...], source: str) -> str:

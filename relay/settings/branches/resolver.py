@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ByteSize, Field, model_validator
 
@@ -34,6 +35,21 @@ def _routes(value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
 class ResolverSettings(Branch):
     """How the relay resolves targets' names."""
 
+    mode: Literal["forward", "iterate"] = "forward"
+    """Who is asked: "forward" asks the recursive resolvers named below, "iterate" the authoritative servers
+    themselves, from the root down, and needs no upstream."""
+    dnssec: Literal["validate", "trust_ad", "off"] = "off"
+    """What is made of signatures: "validate" checks them here and refuses bogus answers, "trust_ad" believes the AD
+    bit of upstreams, which must then be encrypted, "off" does neither."""
+    trust_anchors: Path | None = None
+    """DS or DNSKEY records that validation starts from, in the form of a zone file; without it those of the root,
+    which are shipped."""
+    unsigned_domains: tuple[Annotated[str, AfterValidator(parse_domain)], ...] = ()
+    """Domains that are not validated, such as those that exist only inside (RFC 7646)."""
+    root_hints: Path | None = None
+    """Root servers that "iterate" starts from, in the form of a zone file; without it those that are shipped."""
+    max_work: Annotated[int, within(8, 1024)] = 96
+    """Queries to authoritative servers that one question may cause with "iterate"."""
     upstreams: tuple[Annotated[str, readable_by(parse_upstream)], ...] = ()
     """Recursive resolvers in order of preference, each as `[transport://]address[:port][/path][?ca_file=...][#name]`
     with udp, tcp, tls, https or quic; udp when none is given. The name is the one in the certificate. Empty: those
@@ -71,4 +87,19 @@ class ResolverSettings(Branch):
     def _ttl_order(self) -> ResolverSettings:
         if self.min_ttl > self.max_ttl:
             raise ValueError("min_ttl, max_ttl: the first must not be longer than the second")
+        return self
+
+    @model_validator(mode="after")
+    def _upstreams_fit(self) -> ResolverSettings:
+        if self.mode == "iterate" and self.upstreams:
+            raise ValueError('mode, upstreams: "iterate" asks no upstream; use resolver.routes for single domains')
+        if self.dnssec == "trust_ad":
+            if self.mode == "iterate":
+                raise ValueError('dnssec, mode: "trust_ad" needs upstreams; "iterate" has none')
+            chosen = [parse_upstream(text) for text in self.upstreams]
+            if not chosen or not all(upstream.transport.is_encrypted for upstream in chosen):
+                raise ValueError(
+                    'dnssec, upstreams: "trust_ad" needs upstreams over tls, https or quic, and no other: '
+                    "anybody on the way can set a bit in clear text"
+                )
         return self

@@ -10,6 +10,8 @@ import pytest
 from relay.quic.development import write_certificates
 from relay.resolver import health
 from tests.relay.resolver.lab import Lab, running_lab
+from tests.relay.resolver.variants import make_world
+from tests.relay.resolver.world import World
 
 
 @pytest.fixture
@@ -25,6 +27,20 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "_FIRST_PATIENCE", 60.0)
     monkeypatch.setattr(health, "_LEAST_PATIENCE", 60.0)
     monkeypatch.setattr(health, "_MOST_PATIENCE", 60.0)
+
+
+@pytest.fixture(scope="session")
+def shared() -> World:
+    """The world with every variant of a zone. Making it takes a moment."""
+    return make_world()
+
+
+@pytest.fixture
+def world(shared: World) -> World:
+    """The same, with nothing changed on the way and no question counted."""
+    shared.tamper = None
+    shared.asked.clear()
+    return shared
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,7 @@ def test_what_a_query_says() -> None:
         "ECS 2001:db8::/48 scope/0",
         f"COOKIE {b'12345678'.hex()}{(b's' * 16).hex()}",
     ]
+    assert dns.message.from_wire(make_query(asked, is_recursive=False).wire).flags == 0
     bare = dns.message.from_wire(make_query(asked, has_edns=False, cookies=CookieJar()).wire)
     assert bare.edns == -1
 
