@@ -1,9 +1,9 @@
-"""Issuers' keys as files hold them: PEM (RFC 7468), or a key's encoding, plain or in base64url.
+"""Issuers' keys as files hold them: PEM (RFC 7468), or what a key is made of, plain or in a line of base64url.
 
 A private key of type 2 is PKCS #8, as every tool writes it. One of type 1 is the seed that it is derived from
-(RFC 9578 §5.5), since `masque.privacypass.voprf` takes nothing else; no standard has a PEM label for that, so it has
-one of ours. A public key of type 2 is a SubjectPublicKeyInfo, one of type 1 the compressed point, in base64url as
-challenges and directories carry it.
+(RFC 9578 §5.5), since `masque.privacypass.voprf` takes nothing else; no standard has a PEM label for that, so it is
+a line of base64url. A public key of type 2 is a SubjectPublicKeyInfo, one of type 1 the compressed point, in
+base64url as challenges and directories carry it. Lines that begin with # say nothing.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ MAX_KEY_FILE_SIZE = 16384
 "The longest file that is looked at, in bytes."
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 #-]+)-----\s+([A-Za-z0-9+/=\s]*)-----END \1-----")
-_SEED = b"PRIVACY PASS VOPRF-P384 SEED"
 _PRIVATE = (b"PRIVATE KEY", b"RSA PRIVATE KEY")
 _PUBLIC = b"PUBLIC KEY"
 _LINE = 64
+_TEXT = re.compile(rb"[\t\r\n\x20-\x7e]+")
+_SEED_COMMENT = b"# the seed of an issuer's key for tokens of type 1; secret\n"
 
 
 def parse_key_file(data: bytes) -> IssuerKey | TokenKey:
@@ -67,14 +68,9 @@ def parse_key_file(data: bytes) -> IssuerKey | TokenKey:
     label = found[1]
     if label in _PRIVATE:
         return parse_blind_rsa_private_key(found[0])
-    content = _decode(found[2])
-    if label == _PUBLIC:
-        return parse_blind_rsa_key(content)
-    if label != _SEED:
+    if label != _PUBLIC:
         raise Malformed("a PEM file that holds no issuer's key")
-    if len(content) not in SEED_SIZES:
-        raise Malformed("a seed of a wrong size")
-    return VoprfPrivateKey(content)
+    return parse_blind_rsa_key(_decode(found[2]))
 
 
 def parse_private_key_file(data: bytes) -> IssuerKey:
@@ -134,22 +130,25 @@ def encode_seed_file(seed: bytes) -> bytes:
         seed: 32 or 48 random bytes, the secret.
 
     Returns:
-        PEM that `parse_key_file` reads.
+        Text that `parse_key_file` reads.
 
     Raises:
         LocalMisuse: a seed of another size.
     """
     if len(seed) not in SEED_SIZES:
         raise LocalMisuse("a seed of a wrong size")
-    return _encode(_SEED, seed)
+    return _SEED_COMMENT + encode_base64url(seed) + b"\n"
 
 
-def _parse_plain(data: bytes) -> TokenKey:
-    """Read a public key that is no PEM: its encoding, or that in base64url."""
-    try:
-        data = parse_base64url(data.strip())
-    except Malformed:
-        pass  # then it is the encoding itself
+def _parse_plain(data: bytes) -> IssuerKey | TokenKey:
+    """Read a key that is no PEM: a seed or a public key's encoding, plain or in a line of base64url."""
+    if _TEXT.fullmatch(data):
+        lines = [line for line in map(bytes.strip, data.splitlines()) if line and not line.startswith(b"#")]
+        if len(lines) != 1:
+            raise Malformed("a key file without a key, or with several")
+        data = parse_base64url(lines[0])
+    if len(data) in SEED_SIZES:
+        return VoprfPrivateKey(data)
     return parse_voprf_key(data) if len(data) == ELEMENT_SIZE else parse_blind_rsa_key(data)
 
 

@@ -104,7 +104,7 @@ def _describe_item(item: AuthItem) -> Facts:
 
 
 def _describe_structure(data: bytes) -> Facts:
-    """A challenge, a token or a public key, in that order: only a challenge can be told by its inner lengths."""
+    """A challenge, a token or a key, in that order: only a challenge can be told by its inner lengths."""
     try:
         return _describe_challenge(data)
     except Malformed:
