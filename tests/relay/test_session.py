@@ -53,6 +53,9 @@ def test_a_refusal_answers_stops_and_forgets() -> None:
     exchange.on_end = lambda: ends.append(True)
     exchange.respond(REFUSED_HEAD, fin=True)
     assert side.transport.ended == [0]
+    assert side.transport.stops == [], "the answer leaves first"
+    side.session.flushed()
+    side.session.flushed()
     assert side.transport.stops == [(0, ErrorCode.H3_NO_ERROR)]
     assert side.transport.resets == []
     assert exchange.is_over

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from relay.conformance.case import Case
 from relay.conformance.cases.connections import CONNECTION_CASES
+from relay.conformance.cases.inside import INSIDE_CASES
 from relay.conformance.cases.refusals import REFUSAL_CASES
 from relay.conformance.cases.tcp import TCP_CASES
 from relay.conformance.cases.udp import UDP_CASES
@@ -16,6 +17,7 @@ ALL_CASES: tuple[Case, ...] = (
     *UDP_CASES.cases,
     *REFUSAL_CASES.cases,
     *CONNECTION_CASES.cases,
+    *INSIDE_CASES.cases,
     *WIRE_CASES.cases,
 )
 "Every case; names are unique."

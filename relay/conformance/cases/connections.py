@@ -1,8 +1,6 @@
-"""The connection that carries the tunnels, and what travels inside of them (RFC 9114, RFC 9000)."""
+"""The connection that carries the tunnels (RFC 9114, RFC 9000)."""
 
 from __future__ import annotations
-
-import hashlib
 
 from relay.conformance.case import CaseList, Need, Stage
 from relay.conformance.driver import Feature, Kind, pattern
@@ -11,10 +9,9 @@ __all__ = ["CONNECTION_CASES"]
 
 _ENABLE_CONNECT_PROTOCOL = 0x8
 _H3_DATAGRAM = 0x33
-_PAGE_SIZE = 300_000
 
 CONNECTION_CASES = CaseList()
-"The cases of connections and of what is inside of tunnels."
+"The cases of connections."
 
 
 @CONNECTION_CASES.add("settings", "RFC 9220 §3, RFC 9297 §2.1.1", Feature.SETTINGS, Need.UDP)
@@ -101,31 +98,3 @@ async def _drain_closes(stage: Stage) -> None:
         await stage.server.drain()
     code = await stage.driver.wait_closed()
     stage.should(code in (None, 0x100), f"closed with {code}, expected H3_NO_ERROR")
-
-
-async def _fetch(stage: Stage, via: Kind) -> None:
-    """Fetch a page and a large body by the origin's name."""
-    await stage.driver.connect()
-    pages = stage.origins.pages
-    port = pages.tcp if via is Kind.TCP else pages.udp
-    base = f"https://{stage.server.name or stage.server.host}:{port}"
-    fetched = await stage.driver.fetch(
-        f"{base}/bytes/{_PAGE_SIZE}", str(pages.ca_file), via, stage.server.credentials
-    )
-    stage.must(fetched.status == 200, f"the origin's status came as {fetched.status}")
-    stage.must(fetched.size == _PAGE_SIZE, f"{fetched.size} bytes of a page of {_PAGE_SIZE}")
-    stage.must(fetched.sha256 == hashlib.sha256(pattern(_PAGE_SIZE)).hexdigest(), "the page was changed on the way")
-    is_h3 = fetched.protocol == "h3"
-    stage.must(is_h3 == (via is Kind.UDP), f"fetched over {fetched.protocol}")
-
-
-@CONNECTION_CASES.add("https-inside", "RFC 9110 §9.3.6", Feature.FETCH_TCP, Need.TCP)
-async def _https_inside(stage: Stage) -> None:
-    """A page over TLS inside of a TCP tunnel."""
-    await _fetch(stage, Kind.TCP)
-
-
-@CONNECTION_CASES.add("http3-inside", "RFC 9298 §1", Feature.FETCH_UDP, Need.UDP)
-async def _http3_inside(stage: Stage) -> None:
-    """A page over HTTP/3 inside of a UDP tunnel."""
-    await _fetch(stage, Kind.UDP)

@@ -149,6 +149,10 @@ class Network:
         self._server_end: End | None = None
         self.loses: Callable[[bytes], bool] = lambda payload: False
         "Packets for which this is true are lost."
+        self.reaches: Callable[[Address], bool] = lambda address: True
+        "Addresses at which the client still gets what the server sends there."
+        self.arrivals: dict[Address, int] = {}
+        "Bytes that the server sent to each address."
 
     @classmethod
     def of_engines(
@@ -236,11 +240,17 @@ class Network:
         self.collect()
 
     def _transmit(self, side: End) -> list[bytes]:
-        payloads = [payload for payloads, _ in side.connection.transmit(self.now) for payload in payloads]
-        if side.keeps_sent:
-            side.sent += payloads
-        side.sent_bytes += sum(map(len, payloads))
-        return [payload for payload in payloads if not self.loses(payload)]
+        arriving: list[bytes] = []
+        for payloads, destination in side.connection.transmit(self.now):
+            size = sum(map(len, payloads))
+            side.sent_bytes += size
+            if side.keeps_sent:
+                side.sent += payloads
+            if side is self._server_end:
+                self.arrivals[destination] = self.arrivals.get(destination, 0) + size
+            if side is self.client_end or self.reaches(destination):
+                arriving += payloads
+        return [payload for payload in arriving if not self.loses(payload)]
 
     def _to_server(self, payload: bytes) -> None:
         if self._server_end is None:

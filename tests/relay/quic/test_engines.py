@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -197,3 +199,24 @@ def test_a_client_with_an_empty_id_is_served(pki: Pki, server_name: EngineName) 
     assert b"".join(event.data for event in peer.events if type(event).__name__ == "StreamDataReceived") == (
         b"to a client without an id"
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "sent"), [("localhost", "localhost"), ("127.0.0.1", None), ("::1", None), ("2001:db8::1", None)]
+)
+def test_an_address_is_no_server_name(
+    client_name: EngineName, host: str, sent: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 6066 §3. The certificate is still checked for it: all tests of sockets here connect to an address."""
+    tls: Any = importlib.import_module(f"{client_name.value}.tls")
+    names: list[str | None] = []
+    push = tls.push_client_hello
+
+    def spy(buffer: Any, hello: Any) -> None:
+        names.append(hello.server_name)
+        push(buffer, hello)
+
+    monkeypatch.setattr(tls, "push_client_hello", spy)
+    engine = load_factory(client_name, TransportLimits(), None).client(ClientOptions(host), SERVER, Network.START)
+    assert engine.transmit(Network.START)
+    assert names == [sent]
