@@ -38,7 +38,7 @@ def _forward(options: argparse.Namespace) -> int:
     configure_logging(LogLevel.WARNING, LogFormat.CONSOLE)
     relay = relay_options(options, read_key(options))
     make = TcpForwarder if options.kind == "tcp" else UdpForwarder
-    report = partial(_report_refusal, "token" if spends else "key")
+    report = partial(_report_refusal, "" if spends else "; is the key right?")
 
     def ready(address: Address) -> None:
         print(f"relay: forwarding {options.kind} {format_address(address)} to {options.target}", flush=True)
@@ -56,7 +56,7 @@ def _forward(options: argparse.Namespace) -> int:
     return 0
 
 
-def _report_refusal(credential: str, error: ClientError) -> None:
+def _report_refusal(advice: str, error: ClientError) -> None:
     reason = f" ({error.proxy_status})" if error.proxy_status else ""
-    advice = f"; is the {credential} right?" if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED else ""
-    print(f"relay: {error}{reason}{advice}", file=sys.stderr, flush=True)
+    more = advice if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED else ""
+    print(f"relay: {error}{reason}{more}", file=sys.stderr, flush=True)

@@ -108,7 +108,10 @@ class Spender:
                 self._held = held  # admitted, and refused for another reason; it may be good for more
             raise
         if not isinstance(answer, Exchange):
-            raise answer
+            reason = "the relay wants another token than the one that was made for its challenge"
+            raise ClientError(
+                reason, status=answer.status, proxy_status=answer.proxy_status, challenges=answer.challenges
+            )
         self._held = held
         return answer
 
