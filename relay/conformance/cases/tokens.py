@@ -106,7 +106,7 @@ async def _show(stage: Stage, credentials: str, field: str = "proxy-authorizatio
     return await stage.ask(Kind.TCP, headers=((field, credentials),))
 
 
-@TOKEN_CASES.add("token-admitted", "RFC 9577 §2.2", Need.TCP, Need.TOKENS)
+@TOKEN_CASES.add("token-admitted", "RFC 9577 §2.2.2", Need.TCP, Need.TOKENS)
 async def _admitted(stage: Stage) -> None:
     """Its client and issuer make tokens for the relay's challenge: each is admitted, once."""
     peer = _peer(stage)
@@ -119,7 +119,7 @@ async def _admitted(stage: Stage) -> None:
             _offered(stage, await _show(stage, credentials, field))
 
 
-@TOKEN_CASES.add("token-refused", "RFC 9577 §2.2", Need.TCP, Need.TOKENS)
+@TOKEN_CASES.add("token-refused", "RFC 9577 §2.2.2", Need.TCP, Need.TOKENS)
 async def _refused(stage: Stage) -> None:
     """A changed token, one of another key and one for another challenge are answered with 407 and a challenge."""
     peer = _peer(stage)
