@@ -29,7 +29,6 @@ from relay.client import (
 from relay.errors import Failure, FailureKind, Side
 from relay.hooks import Continue, ExchangeContext, Hooks, Phase, Reject, TunnelKind
 from relay.issuance import IssuanceError, Issuer, open_http
-from relay.quic.development import write_certificates
 from tests.masque.privacypass_vectors import rsa_key, voprf_key
 from tests.relay.hooks_rig import KINDS, application, hooks_at, refusal, round_trip
 from tests.relay.rig import PATIENCE, Relay, eventually, running_relay, tcp_origin, udp_origin
@@ -39,13 +38,6 @@ pytestmark = pytest.mark.anyio
 
 WANTED = challenge()
 VOPRF = challenge(TokenType.VOPRF_P384)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("certificates")
-    write_certificates(made, ["127.0.0.1"])
-    return made
 
 
 @dataclass

@@ -41,7 +41,6 @@ from relay.issuance import (
     read_key_file,
 )
 from relay.issuer import MAX_REQUEST_SIZE, REQUEST_PATH, DevelopmentIssuer, Request
-from relay.quic.development import write_certificates
 from tests.masque.privacypass_vectors import rsa_key, voprf_key
 from tests.relay.rig import PATIENCE
 from tests.relay.token_rig import challenge, running_issuer, verifying
@@ -51,13 +50,6 @@ pytestmark = pytest.mark.anyio
 KEYS = (rsa_key(), voprf_key())
 TYPES = (TokenType.BLIND_RSA_2048, TokenType.VOPRF_P384)
 NOW = 1_000_000.0
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("certificates")
-    write_certificates(made, ["127.0.0.1"])
-    return made
 
 
 @asynccontextmanager
