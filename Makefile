@@ -48,8 +48,8 @@ bench: $(BENCH_STAMP) ## the relay beside Envoy and the kernel's floor, in one r
 bench-peers: $(BENCH_STAMP) ## the relay beside its peers, with a compiled load generator; needs Rust and Go
 	@$(BIN)/python -m interop.bench.peers $(ARGS)
 
-interop: $(BENCH_STAMP) ## other projects' clients and servers against ours; PEER=... CASE=... for some, ARGS=... for more
-	@$(BIN)/python -m interop.matrix $(if $(PEER),--peer $(PEER)) $(if $(CASE),--case $(CASE)) $(ARGS)
+interop: $(BENCH_STAMP) ## all peers, written to interop/RESULTS.md; or PEER=... CASE=... for some, ARGS=... for more
+	@$(BIN)/python -m interop.matrix $(if $(PEER)$(CASE)$(ARGS),,--update) $(if $(PEER),--peer $(PEER)) $(if $(CASE),--case $(CASE)) $(ARGS)
 
 clean: ## remove the virtual environment, caches and generated certificates
 	rm -rf $(VENV) .run .mypy_cache .ruff_cache .hypothesis build *.egg-info

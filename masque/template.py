@@ -47,7 +47,7 @@ class _Piece(NamedTuple):
 class Template:
     """A URI Template with known variables (RFC 9298 §2)."""
 
-    __slots__ = ("_parameters", "_segments", "authority", "text", "variables")
+    __slots__ = ("_names", "_parameters", "_segments", "_shape", "authority", "text", "variables")
 
     def __init__(self, text: str, required: tuple[str, ...] = ("target_host", "target_port")) -> None:
         """Compile a template.
@@ -72,6 +72,8 @@ class Template:
             raise LocalMisuse("a URI template that is neither https://authority/path nor /path")
         path, question, query = _desugar(text).partition("?")
         self._segments = tuple(_compile(segment) for segment in path.split("/"))
+        self._shape = re.compile(b"/".join(_pattern(segment) for segment in self._segments))
+        self._names = tuple(segment.variable for segment in self._segments if segment.variable is not None)
         self._parameters = tuple(_compile_parameter(item) for item in query.split("&")) if question else ()
         names = [piece.variable for piece in self._segments + self._parameters if piece.variable is not None]
         if len(set(names)) != len(names):
@@ -132,25 +134,20 @@ class Template:
                 escape, or is not printable ASCII once decoded (status 400).
         """
         raw_path, _, raw_query = path.partition(b"?")
-        segments = raw_path.split(b"/")
-        if len(segments) != len(self._segments):
+        shape = self._shape.fullmatch(raw_path)
+        if shape is None:
             return None
-        found = list(zip(self._segments, segments, strict=True))
-        parameters = raw_query.split(b"&")
+        found = dict(zip(self._names, shape.groups(), strict=True))
+        parameters = raw_query.split(b"&") if self._parameters else []
         for piece in self._parameters:
             candidates = [item for item in parameters if _fits(piece, item)]
             if not candidates:
                 return None
-            if len(candidates) > 1 and piece.variable is not None:
-                raise RequestRejected("a query parameter given twice", status=400)
-            found.append((piece, candidates[0]))
-        if not all(_fits(piece, raw) for piece, raw in found):
-            return None
-        return {
-            piece.variable: _decode(raw[len(piece.prefix) : len(raw) - len(piece.suffix)])
-            for piece, raw in found
-            if piece.variable is not None
-        }
+            if piece.variable is not None:
+                if len(candidates) > 1:
+                    raise RequestRejected("a query parameter given twice", status=400)
+                found[piece.variable] = candidates[0][len(piece.prefix) :]
+        return {name: _decode(raw) for name, raw in found.items()}
 
 
 def _desugar(text: str) -> str:
@@ -206,15 +203,15 @@ def _expand(piece: _Piece, values: Mapping[str, str]) -> str:
     return f"{piece.prefix.decode('ascii')}{value}{piece.suffix.decode('ascii')}"
 
 
+def _pattern(piece: _Piece) -> bytes:
+    """Write a segment as a regular expression; a variable may be empty here."""
+    variable = b"" if piece.variable is None else b"([^/]*)"
+    return re.escape(piece.prefix) + variable + re.escape(piece.suffix)
+
+
 def _fits(piece: _Piece, raw: bytes) -> bool:
-    """Tell whether raw bytes have a piece's literals in place; a variable may be empty here."""
-    if piece.variable is None:
-        return raw == piece.prefix
-    return (
-        len(raw) >= len(piece.prefix) + len(piece.suffix)
-        and raw.startswith(piece.prefix)
-        and raw.endswith(piece.suffix)
-    )
+    """Tell whether a parameter has its literal in place; a variable may be empty here."""
+    return raw == piece.prefix if piece.variable is None else raw.startswith(piece.prefix)
 
 
 def _decode(raw: bytes) -> str:
@@ -225,6 +222,8 @@ def _decode(raw: bytes) -> str:
     """
     if not _VALUE.fullmatch(raw):
         raise RequestRejected("a value that is empty or not a legal part of a URI", status=400)
+    if b"%" not in raw:
+        return raw.decode("ascii")
     value = unquote_to_bytes(raw).decode("latin-1")
     if not _PRINTABLE.fullmatch(value):
         raise RequestRejected("a value that is not printable ASCII", status=400)

@@ -35,7 +35,7 @@ from relay.outcome import Outcome, http_status, metric_label, response_fields
 from relay.poller import Poller
 from relay.quic.socket import connect_udp
 from relay.telemetry import LimitName, Metric, Metrics, get_logger
-from relay.tunnels import TcpSplice, Tunnel, TunnelLimits, UdpRelay, dial_tcp, interleave
+from relay.tunnels import Dialer, TcpSplice, Tunnel, TunnelLimits, UdpRelay
 
 __all__ = ["Pipeline", "PipelineLimits"]
 
@@ -67,6 +67,7 @@ class Pipeline:
         templates: Sequence[Template],
         identity: str,
         limits: PipelineLimits,
+        dialer: Dialer,
         poller: Poller,
         tasks: asyncio.TaskGroup,
         metrics: Metrics,
@@ -78,6 +79,7 @@ class Pipeline:
             templates: where CONNECT-UDP is served.
             identity: the relay's name in Proxy-Status.
             limits: bounds.
+            dialer: connects to targets.
             poller: of the loop that runs the tasks.
             tasks: owns the exchanges' tasks.
             metrics: where outcomes are counted.
@@ -86,6 +88,7 @@ class Pipeline:
         self._templates = templates
         self._identity = identity
         self._limits = limits
+        self._dialer = dialer
         self._poller = poller
         self._tasks = tasks
         self._metrics = metrics
@@ -158,7 +161,7 @@ class Pipeline:
                 chosen[address] = _unless_rejected(await self._chain.choose_egress(context, address))
                 return chosen[address]
 
-        sock = await dial_tcp(addresses, context.target.port, choose, self._limits.connect)
+        sock = await self._dialer.connect(addresses, context.target.port, choose, self._limits.connect)
         try:
             context.egress = chosen.get(ip_address(sock.getpeername()[0]))
         except OSError:
@@ -174,7 +177,7 @@ class Pipeline:
     ) -> Tunnel:
         """Make a connected socket to the first address that has a route, and answer (RFC 9298 §3.1)."""
         failure = Failure(FailureKind.DESTINATION_IP_UNROUTABLE, Side.TARGET)
-        for address in interleave(addresses):
+        for address in self._dialer.order(addresses):
             binding = _unless_rejected(await self._chain.choose_egress(context, address))
             source = None if binding.source is None else str(binding.source)
             try:

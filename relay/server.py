@@ -21,7 +21,7 @@ from relay.exchange import EarlyLimits
 from relay.hooks import Application, HookChain, Hooks
 from relay.ingress import Drain, H3Ingress
 from relay.pipeline import Pipeline, PipelineLimits
-from relay.policy import policy_hooks
+from relay.policy import OwnAddresses, PolicyGate, Rule, RuleSet, probe_local_routes, read_rules
 from relay.poller import Poller
 from relay.quic.certificate import check_certificate
 from relay.quic.endpoint import ServerEndpoint
@@ -29,11 +29,13 @@ from relay.quic.engine import Address, Certificate, EngineFactory, EngineName, T
 from relay.quic.link import Link, LinkHandler
 from relay.quic.socket import UdpSocket, bind_udp
 from relay.resolver import Resolver, resolver_hooks
-from relay.settings import Settings, SettingsError, Upstream, require_certificate, resolver_upstreams
-from relay.telemetry import Metrics
-from relay.tunnels import TunnelLimits
+from relay.settings import PolicySettings, Settings, SettingsError, Upstream, require_certificate, resolver_upstreams
+from relay.telemetry import Metrics, get_logger
+from relay.tunnels import Dialer, TunnelLimits
 
-__all__ = ["Server", "Startup", "prepare"]
+__all__ = ["Server", "Startup", "own_addresses", "prepare"]
+
+_log = get_logger()
 
 _RESET_KEY_SIZE = 32
 "Bytes of a key for stateless reset tokens, at least."
@@ -55,6 +57,8 @@ class Startup:
     "Makes connections with the certificate."
     upstreams: tuple[Upstream, ...]
     "The resolvers to ask."
+    rules: tuple[Rule, ...]
+    "The policy's rules."
 
 
 def prepare(settings: Settings) -> Startup:
@@ -62,7 +66,7 @@ def prepare(settings: Settings) -> Startup:
 
     Raises:
         relay.settings.SettingsError: a certificate or key is not set, no resolver is known, or the key of stateless
-            resets cannot be read.
+            resets or the policy's rules cannot be used.
         relay.quic.engine.EngineError: the certificate or key cannot be used.
         OSError: the address cannot be bound.
     """
@@ -72,9 +76,10 @@ def prepare(settings: Settings) -> Startup:
     transport = transport_limits(settings, _reset_key(settings.quic.reset_key))
     factory = load_factory(EngineName(settings.quic.engine), transport, certificate)
     upstreams = resolver_upstreams(settings)
+    rules = read_rules(settings.policy)
     quic = settings.quic
     sock = bind_udp(settings.listen.host, settings.listen.port, quic.receive_buffer, quic.send_buffer)
-    return Startup(settings, sock, certificate, transport, factory, upstreams)
+    return Startup(settings, sock, certificate, transport, factory, upstreams, rules)
 
 
 def transport_limits(settings: Settings, reset_key: bytes | None) -> TransportLimits:
@@ -98,6 +103,22 @@ def _reset_key(path: Path | None) -> bytes | None:
     if len(key) < _RESET_KEY_SIZE:
         raise SettingsError(f"quic.reset_key: {path} must hold at least {_RESET_KEY_SIZE} random bytes")
     return key
+
+
+def own_addresses(settings: Settings, address: Address) -> OwnAddresses:
+    """What tunnels may not lead back to, of a relay that listens at an address.
+
+    Nothing at all when `policy.allow_own` is set.
+    """
+    if settings.policy.allow_own:
+        return OwnAddresses()
+    listener = ipaddress.ip_address(address[0].partition("%")[0])
+    mine = [one for one in (listener, settings.egress.ipv4, settings.egress.ipv6) if one is not None]
+    is_local = probe_local_routes()
+    if is_local is None:
+        _log.warning("own_addresses_unknown")
+    networks = [ipaddress.ip_network(one) for one in mine if not one.is_unspecified]
+    return OwnAddresses(networks, (listener, address[1]), is_local)
 
 
 def pipeline_limits(settings: Settings) -> PipelineLimits:
@@ -139,6 +160,8 @@ class Server:
         self._transport = startup.transport
         self._factory = startup.factory
         self._upstreams = startup.upstreams
+        self._own = own_addresses(startup.settings, startup.socket.address)
+        self._policy = PolicyGate(RuleSet(startup.rules, self._own))
         self._applications = applications
         self._stop = asyncio.Event()
         self._endpoint: ServerEndpoint | None = None
@@ -177,6 +200,22 @@ class Server:
         if self._endpoint is not None:
             self._endpoint.factory = factory
 
+    async def reload_policy(self, settings: PolicySettings) -> int:
+        """Hold exchanges to other rules from now on; tunnels that run stay. The rules in force stay on error.
+
+        Args:
+            settings: the policy's branch; its `allow_own` is not looked at again.
+
+        Returns:
+            How many rules are in force now.
+
+        Raises:
+            SettingsError: the rules cannot be used.
+        """
+        rules = await asyncio.to_thread(lambda: RuleSet(read_rules(settings), self._own))
+        self._policy.rules = rules
+        return len(rules.rules)
+
     async def run(self) -> None:
         """Serve until `stop`, then drain and return."""
         settings = self.settings
@@ -190,6 +229,7 @@ class Server:
                     [Template(text) for text in settings.templates.udp],
                     settings.identity,
                     pipeline_limits(settings),
+                    Dialer.of(settings.dial, loop.time),
                     poller,
                     tasks,
                     self.metrics,
@@ -241,7 +281,7 @@ class Server:
         return [
             *hooks,
             auth_hooks(settings.auth),
-            policy_hooks(settings.policy),
+            self._policy.hooks,
             resolver_hooks(resolver),
             egress_hooks(settings.egress),
         ]

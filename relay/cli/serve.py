@@ -18,6 +18,8 @@ import anyio
 
 from relay.auth import generate_key, preshared_entry
 from relay.cli.options import add_settings, format_address, load
+from relay.cli.policy import add_target, explain_target
+from relay.policy import read_rules
 from relay.quic.engine import EngineError
 from relay.server import Server, Startup, prepare
 from relay.settings import Settings, SettingsError, describe_settings, dump_settings, probe_capabilities
@@ -31,7 +33,7 @@ _INTERRUPTED = 130
 
 def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `relay serve`."""
-    serve = commands.add_parser("serve", help="serve clients until SIGTERM; SIGHUP reloads the certificate")
+    serve = commands.add_parser("serve", help="serve clients until SIGTERM; SIGHUP reloads certificate and policy")
     add_settings(serve)
     serve.set_defaults(command=_serve)
 
@@ -41,6 +43,7 @@ def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     check = commands.add_parser("check", help="print the effective settings, without secrets, and start nothing")
     add_settings(check)
     check.add_argument("--explain", action="store_true", help="print what every setting means")
+    add_target(check)
     check.set_defaults(command=_check)
 
 
@@ -57,7 +60,12 @@ def _check(options: argparse.Namespace) -> int:
         print(describe_settings())
         return 0
     settings = load(options)
+    if options.target is not None:
+        return explain_target(settings, options)
+    rules = read_rules(settings.policy)
     print(dump_settings(settings))
+    if settings.policy.file is not None:
+        print(f"# policy: {len(rules)} rules in all, {settings.policy.file} was read")
     found = asdict(probe_capabilities())
     print(
         "# the files named above, certificate and keys, were not looked at: `relay serve` reads them when it starts"
@@ -67,7 +75,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    return _run_server(load(options), hint=None)
+    return _run_server(partial(load, options), hint=None)
 
 
 def _dev(options: argparse.Namespace) -> int:
@@ -76,7 +84,8 @@ def _dev(options: argparse.Namespace) -> int:
         command = f"python -m certs.generate --out {shlex.quote(str(folder))}"
         raise SettingsError(f"{folder} holds no server.pem; make it, in a checkout of masque-relay, with: {command}")
     key = generate_key()
-    settings = load(
+    read = partial(
+        load,
         options,
         {
             "tls.certificate": str(folder / "server.pem"),
@@ -85,7 +94,7 @@ def _dev(options: argparse.Namespace) -> int:
             "policy.allow": '["127.0.0.0/8", "::1/128"]',
         },
     )
-    return _run_server(settings, hint=partial(_hint, folder, key))
+    return _run_server(read, hint=partial(_hint, folder, key))
 
 
 def _hint(folder: Path, key: str, address: str) -> str:
@@ -116,7 +125,8 @@ Ctrl-C stops the relay. `make demo` does all of this by itself.
 """
 
 
-def _run_server(settings: Settings, hint: Callable[[str], str] | None) -> int:
+def _run_server(read: Callable[[], Settings], hint: Callable[[str], str] | None) -> int:
+    settings = read()
     telemetry = settings.telemetry
     configure_logging(
         LogLevel(telemetry.level), LogFormat(telemetry.format), debug_addresses=telemetry.debug_addresses
@@ -131,7 +141,7 @@ def _run_server(settings: Settings, hint: Callable[[str], str] | None) -> int:
     except OSError as error:
         listen = settings.listen
         raise SettingsError(f"listen: cannot use {listen.host} port {listen.port}: {error.strerror}") from error
-    return asyncio.run(_serve_until_told(startup, hint))
+    return asyncio.run(_serve_until_told(startup, read, hint))
 
 
 def _report_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -141,13 +151,13 @@ def _report_crash(kind: type[BaseException], error: BaseException, trace: Traceb
     _log.critical("crashed", exception_type=kind.__name__, place=place)
 
 
-async def _serve_until_told(startup: Startup, hint: Callable[[str], str] | None) -> int:
+async def _serve_until_told(startup: Startup, read: Callable[[], Settings], hint: Callable[[str], str] | None) -> int:
     """Serve until a signal; returns the exit code."""
     server = Server(startup, CounterMetrics())
     async with asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(server.run())
         others = [
-            tasks.create_task(_obey_signals(server, serving)),
+            tasks.create_task(_obey_signals(server, serving, read)),
             tasks.create_task(_announce(server, startup.settings, hint)),
         ]
         await asyncio.wait([serving])
@@ -167,17 +177,13 @@ async def _announce(server: Server, settings: Settings, hint: Callable[[str], st
         print(hint(address), flush=True)
 
 
-async def _obey_signals(server: Server, serving: asyncio.Task[None]) -> None:
-    """SIGHUP reloads the certificate; the first SIGTERM or SIGINT drains, the second cuts what is left."""
+async def _obey_signals(server: Server, serving: asyncio.Task[None], read: Callable[[], Settings]) -> None:
+    """SIGHUP reloads certificate and policy; the first SIGTERM or SIGINT drains, the second cuts what is left."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
         stopping = False
         async for number in received:
             if number == signal.SIGHUP:
-                try:
-                    server.reload_certificate()
-                    _log.info("certificate_reloaded")
-                except EngineError as error:
-                    _log.error("certificate_refused", reason=str(error))
+                await _reload(server, read)
             elif stopping:
                 serving.cancel()
                 return
@@ -185,3 +191,17 @@ async def _obey_signals(server: Server, serving: asyncio.Task[None]) -> None:
                 stopping = True
                 _log.info("draining")
                 server.stop()
+
+
+async def _reload(server: Server, read: Callable[[], Settings]) -> None:
+    """Read the certificate again, and the policy from all sources. What cannot be used changes nothing."""
+    try:
+        server.reload_certificate()
+        _log.info("certificate_reloaded")
+    except EngineError as error:
+        _log.error("certificate_refused", reason=str(error))
+    try:
+        settings = await asyncio.to_thread(read)
+        _log.info("policy_reloaded", count=await server.reload_policy(settings.policy))
+    except SettingsError as error:
+        _log.error("policy_refused", reason="; ".join(str(error).splitlines()))

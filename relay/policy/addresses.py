@@ -3,7 +3,8 @@
 The tables follow the IANA IPv4 and IPv6 Special-Purpose Address Registries, the multicast registries, and the
 forms that carry an IPv4 address inside an IPv6 one. They are written out, instead of asking the standard
 library, because its answer changes between Python versions and lets several forms of embedded IPv4 pass.
-An embedded address that is harmless in itself rescues nothing: the whole form is refused.
+An embedded address that is harmless in itself rescues nothing: the whole form is refused. So is all of
+`2001::/23`, although a few of its rows are reachable: they are anycast services for a client's own network.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from masque.target import IPAddress
+from relay.policy.prefixes import PrefixTable
 
 __all__ = ["SPECIAL_NETWORKS", "SpecialNetwork", "is_globally_reachable", "special_network"]
 
@@ -79,15 +81,19 @@ _GLOBAL_UNICAST = IPv6Network("2000::/3")
 
 _UNALLOCATED = SpecialNetwork(IPv6Network("::/0"), "not allocated for global unicast", "RFC 4291 §2.4")
 
+_TABLE: PrefixTable[SpecialNetwork] = PrefixTable()
+for _row in SPECIAL_NETWORKS:
+    _TABLE.add(_row.network, _row)
+
 
 def special_network(address: IPAddress) -> SpecialNetwork | None:
     """Return the narrowest row of the registries that an address falls under, or None for an ordinary one.
 
     An IPv6 address outside of `2000::/3` is never ordinary: nothing there is allocated for global unicast.
     """
-    rows = [row for row in SPECIAL_NETWORKS if address in row.network]
-    if rows:
-        return max(rows, key=lambda row: row.network.prefixlen)
+    found = _TABLE.longest(address)
+    if found is not None:
+        return found[1]
     if address.version == 6 and address not in _GLOBAL_UNICAST:
         return _UNALLOCATED
     return None

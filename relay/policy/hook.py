@@ -1,37 +1,38 @@
-"""Policy as hooks: ports before anything is resolved, addresses after, each one that would be tried."""
+"""Policy as hooks: what a name, a port or a principal decides before anything is resolved, addresses after.
+
+Every address is judged, each time a name is resolved: a name that pointed elsewhere a moment ago gains nothing by it.
+"""
 
 from __future__ import annotations
 
 from masque.target import IPAddress, Target
-from relay.errors import Failure, FailureKind, Side
+from relay.errors import Failure, FailureKind, RelayError, Side, failure_from_os_error
 from relay.hooks import Continue, ExchangeContext, Hooks, Reject, Replace, Verdict
-from relay.policy.rules import AddressPolicy
-from relay.settings import PolicySettings
+from relay.policy.rules import Question
+from relay.policy.ruleset import Decision, RuleSet, Selection
 
-__all__ = ["policy_hooks"]
-
-
-def policy_hooks(settings: PolicySettings) -> Hooks:
-    """Build the hooks that hold an exchange to the operator's rules."""
-    policy = AddressPolicy(settings.allow, settings.deny, frozenset(settings.denied_ports))
-    gate = _PolicyGate(policy)
-    return Hooks(authorize=gate.authorize, check_addresses=gate.check_addresses)
+__all__ = ["PolicyGate"]
 
 
-class _PolicyGate:
-    """Asks the policy in two phases."""
+class PolicyGate:
+    """Holds exchanges to the operator's rules, in two phases."""
 
-    def __init__(self, policy: AddressPolicy) -> None:
-        self._policy = policy
+    def __init__(self, rules: RuleSet) -> None:
+        """Begin with these rules."""
+        self.rules = rules
+        "What is in force. Replace it at any time: phases from then on are held to the new rules, tunnels stay."
+
+    @property
+    def hooks(self) -> Hooks:
+        """The hooks of both phases."""
+        return Hooks(authorize=self.authorize, check_addresses=self.check_addresses)
 
     async def authorize(self, ctx: ExchangeContext) -> Verdict[Target]:
-        """Refuse a denied port, and an IP literal that may not be reached, before any work is done."""
-        if not self._policy.permits_port(ctx.target.port):
-            return Reject(Failure(FailureKind.HTTP_REQUEST_DENIED, Side.RELAY))
+        """Refuse what no address could rescue, and an IP literal that may not be reached, before any work is done."""
+        selection = self._select(ctx)
         address = ctx.target.address
-        if address is not None and not self._policy.permits_address(address):
-            return Reject(Failure(FailureKind.DESTINATION_IP_PROHIBITED, Side.RELAY))
-        return Continue()
+        decision = selection.refused_already() if address is None else _decide(selection, address)
+        return Continue() if decision is None or decision.is_allowed else _rejection([decision])
 
     async def check_addresses(
         self, ctx: ExchangeContext, addresses: tuple[IPAddress, ...]
@@ -41,7 +42,29 @@ class _PolicyGate:
         A name with one good and one forbidden address is served with the good one: who owns the name cannot
         make the relay reach the other.
         """
-        permitted = tuple(address for address in addresses if self._policy.check(address, ctx.target.port))
+        selection = self._select(ctx)
+        decisions = [_decide(selection, address) for address in addresses]
+        permitted = tuple(a for a, decision in zip(addresses, decisions, strict=True) if decision.is_allowed)
         if not permitted:
-            return Reject(Failure(FailureKind.DESTINATION_IP_PROHIBITED, Side.RELAY))
+            return _rejection(decisions)
         return Continue() if permitted == addresses else Replace(permitted)
+
+    def _select(self, ctx: ExchangeContext) -> Selection:
+        target = ctx.target
+        name = target.host if target.address is None else None
+        aliases = ctx.resolution.aliases if ctx.resolution is not None else ()
+        return self.rules.select(Question(ctx.kind, target.port, name, aliases, ctx.principal))
+
+
+def _decide(selection: Selection, address: IPAddress) -> Decision:
+    try:
+        return selection.decide(address)
+    except OSError as error:
+        raise RelayError(failure_from_os_error(error)) from error
+
+
+def _rejection(decisions: list[Decision]) -> Reject:
+    """Name the failure: of the address, if the address decided for one at least."""
+    is_of_address = not decisions or any(decision.is_of_address for decision in decisions)
+    kind = FailureKind.DESTINATION_IP_PROHIBITED if is_of_address else FailureKind.HTTP_REQUEST_DENIED
+    return Reject(Failure(kind, Side.RELAY))

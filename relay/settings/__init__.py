@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from relay.settings.branches import (
     AuthSettings,
+    DialSettings,
     EgressSettings,
     LimitSettings,
     ListenSettings,
+    PolicyRule,
     PolicySettings,
     QuicSettings,
     ResolverSettings,
@@ -16,6 +18,7 @@ from relay.settings.branches import (
 )
 from relay.settings.dump import describe_settings, dump_settings, redacted
 from relay.settings.load import SettingsError, load_settings, require_certificate
+from relay.settings.policy_file import read_policy_file
 from relay.settings.probe import Capabilities, probe_capabilities
 from relay.settings.system import resolver_upstreams, system_upstreams
 from relay.settings.tree import Settings
@@ -26,7 +29,9 @@ from relay.settings.values import (
     encode_basic_entry,
     encode_preshared_entry,
     parse_basic_entry,
+    parse_domain,
     parse_duration,
+    parse_port_range,
     parse_preshared_entry,
     parse_upstream,
 )
@@ -35,9 +40,11 @@ __all__ = [
     "AuthSettings",
     "BasicEntry",
     "Capabilities",
+    "DialSettings",
     "EgressSettings",
     "LimitSettings",
     "ListenSettings",
+    "PolicyRule",
     "PolicySettings",
     "QuicSettings",
     "ResolverSettings",
@@ -54,10 +61,13 @@ __all__ = [
     "encode_preshared_entry",
     "load_settings",
     "parse_basic_entry",
+    "parse_domain",
     "parse_duration",
+    "parse_port_range",
     "parse_preshared_entry",
     "parse_upstream",
     "probe_capabilities",
+    "read_policy_file",
     "redacted",
     "require_certificate",
     "resolver_upstreams",

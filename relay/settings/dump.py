@@ -6,6 +6,8 @@ import json
 from datetime import timedelta
 from functools import reduce
 
+from pydantic import BaseModel
+
 from relay.settings.schema import SettingPath, dotted, leaves
 from relay.settings.tree import Settings
 
@@ -32,7 +34,7 @@ def dump_settings(settings: Settings) -> str:
             section = path[:-1]
             lines += ["", f"[{dotted(section)}]"]
         value = _shown(path, _value(settings, path))
-        lines.append(f"# {path[-1]} is not set" if value is None else f"{path[-1]} = {json.dumps(value)}")
+        lines.append(f"# {path[-1]} is not set" if value is None else f"{path[-1]} = {_toml(value)}")
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
@@ -59,8 +61,20 @@ def _shown(path: SettingPath, value: object) -> object:
         return [f"<{len(value)} {'entry' if len(value) == 1 else 'entries'}>"] if value else []
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
+    if isinstance(value, BaseModel):
+        given = [name for name in type(value).model_fields if name in value.model_fields_set]
+        return {name: _shown((*path, name), getattr(value, name)) for name in given}
     if isinstance(value, tuple):
-        return [item if isinstance(item, int) else str(item) for item in value]
+        return [item if isinstance(item, int) else _shown((), item) for item in value]
     if value is None or isinstance(value, bool | int | str):
         return value
     return str(value)
+
+
+def _toml(value: object) -> str:
+    """Write a value as TOML does; a table stays on its line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(member)}" for name, member in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)

@@ -2,7 +2,7 @@
 
 The only place where the environment and the settings file are read. A name that no setting has is refused in
 every source, so that a typo cannot pass for a default. Messages name the setting and where it was set, and
-show the value unless it belongs to `auth`.
+show the value unless it belongs to `auth` or is inside a table of a list.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from relay.settings.problems import SettingsError, member_of, read_toml, reason_of
 from relay.settings.schema import SettingPath, branches, dotted, is_list, is_optional, leaves
 from relay.settings.tree import Settings
 
@@ -29,27 +29,6 @@ ENV_PREFIX = "RELAY_"
 
 _NOT_FROM_ENVIRONMENT = frozenset({("telemetry", "debug_addresses")})
 "Settings that a variable left behind could switch on without anybody noticing."
-
-_WORDS = {
-    "bool_parsing": "must be true or false",
-    "bool_type": "must be true or false",
-    "byte_size": 'must be a size, like 65536, "64KiB" or "4MiB"',
-    "byte_size_unit": 'must be a size, like 65536, "64KiB" or "4MiB"',
-    "int_from_float": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_parsing_size": "must be a whole number",
-    "int_type": "must be a whole number",
-    "ip_v4_address": "must be an IPv4 address",
-    "ip_v6_address": "must be an IPv6 address",
-    "path_type": "must be a path",
-    "string_type": "must be text",
-    "tuple_type": "must be a list",
-}
-"What the validator's kinds of error mean to an operator."
-
-
-class SettingsError(Exception):
-    """The settings cannot be used. The text says which ones, where they were set, and what is wrong."""
 
 
 @dataclass(slots=True)
@@ -125,14 +104,7 @@ def require_certificate(settings: Settings) -> tuple[Path, Path]:
 
 
 def _read_file(path: Path, collected: _Collected) -> None:
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path}: is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path}: is not valid TOML: {error}") from None
+    document = read_toml(path)
     known, groups = leaves(), branches()
     for name, value in _flatten(document, (), known):
         if name in known:
@@ -211,27 +183,19 @@ def _unknown(name: str, candidates: Iterable[str]) -> str:
 
 def _describe(detail: ErrorDetails, sources: Mapping[SettingPath, str]) -> str:
     """Say in one line which setting is wrong, where it was set, and why."""
-    parts = [part for part in detail["loc"] if not isinstance(part, int)]
-    index = next((f"[{part}]" for part in detail["loc"] if isinstance(part, int)), "")
-    path: SettingPath = tuple(str(part) for part in parts)
-    while path and path not in leaves() and path not in branches():
-        path = path[:-1]
-    wrong = _reason(detail)
+    place = detail["loc"]
+    size = next((end for end in range(len(place), 0, -1) if place[:end] in leaves() or place[:end] in branches()), 0)
+    path: SettingPath = tuple(str(part) for part in place[:size])
+    inside = member_of(place[size:])
+    wrong = reason_of(detail)
     members = re.match(r"([a-z_]+(?:, [a-z_]+)*): ", wrong)
     if path in branches() and members is not None:
         blamed = [(*path, name) for name in members[1].split(", ")]
         names = ", ".join(f"{dotted(one)} ({sources.get(one, 'default')})" for one in blamed)
         return f"{names}: {wrong[members.end() :]}"
     given = detail["input"]
-    shows_value = path in leaves() and path[0] != "auth" and isinstance(given, str | int | float)
+    shows_value = (
+        path in leaves() and path[0] != "auth" and len(place) - size < 2 and isinstance(given, str | int | float)
+    )
     value = f", not {str(given)[:80]}" if shows_value else ""
-    return f"{dotted(path)}{index} ({sources.get(path, 'default')}): {wrong}{value if value.isprintable() else ''}"
-
-
-def _reason(detail: ErrorDetails) -> str:
-    context = detail.get("ctx", {})
-    if detail["type"] == "value_error":
-        return str(context.get("error", "is not valid"))
-    if detail["type"] == "literal_error":
-        return f"must be {context.get('expected', 'one of the known words')}"
-    return _WORDS.get(detail["type"], "is not valid")
+    return f"{dotted(path)}{inside} ({sources.get(path, 'default')}): {wrong}{value if value.isprintable() else ''}"

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from relay.settings.branches import (
     AuthSettings,
+    DialSettings,
     EgressSettings,
     LimitSettings,
     ListenSettings,
@@ -47,6 +48,7 @@ class Settings(BaseSettings):
     policy: PolicySettings = Field(default_factory=PolicySettings)
     resolver: ResolverSettings = Field(default_factory=ResolverSettings)
     egress: EgressSettings = Field(default_factory=EgressSettings)
+    dial: DialSettings = Field(default_factory=DialSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
 

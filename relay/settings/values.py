@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+import idna
+
+from masque.errors import RequestRejected
+from masque.target import parse_host
+
 __all__ = [
     "BasicEntry",
     "ScryptCost",
@@ -19,13 +24,16 @@ __all__ = [
     "encode_basic_entry",
     "encode_preshared_entry",
     "parse_basic_entry",
+    "parse_domain",
     "parse_duration",
+    "parse_port_range",
     "parse_preshared_entry",
     "parse_upstream",
 ]
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)?")
 _UNITS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _PRESHARED = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
 _BASIC = re.compile(
     r"([^:\x00-\x1f\x7f]{1,128}):scrypt:(\d{1,8}),(\d{1,3}),(\d{1,3}):([\w-]{16,86}):([\w-]{43})", re.A
@@ -117,6 +125,38 @@ def parse_upstream(text: str) -> Upstream:
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
         raise ValueError("must have a port of 1..65535")
     return Upstream(address, int(port))
+
+
+def parse_domain(text: str) -> str:
+    """Read a domain name: any case, with or without the final dot, its labels in Unicode or in ASCII (RFC 5890 §2.3).
+
+    Returns:
+        The name as targets have it: A-labels, lower case, no final dot.
+
+    Raises:
+        ValueError: it is no domain name.
+    """
+    wrong = ValueError('must be a domain name, like "example.com"; it stands for all names below it too')
+    try:
+        name, address = parse_host(text if text.isascii() else idna.encode(text, uts46=True).decode("ascii"))
+    except (RequestRejected, UnicodeError):  # idna's own error is a UnicodeError
+        raise wrong from None
+    if address is not None:
+        raise ValueError("must be a domain name; addresses belong into networks")
+    return name
+
+
+def parse_port_range(text: str) -> tuple[int, int]:
+    """Read a port, `443`, or a range of ports with both its ends, `8000-8999`.
+
+    Raises:
+        ValueError: it is neither, a port is not 1..65535, or the range is upside down.
+    """
+    found = _PORTS.fullmatch(text)
+    low, high = (int(found[1]), int(found[2] or found[1])) if found is not None else (0, 0)
+    if not 1 <= low <= high <= 65535:
+        raise ValueError('must be a port or a range of ports within 1..65535, like 443 or "8000-8999"')
+    return low, high
 
 
 def parse_preshared_entry(entry: str) -> bytes:

@@ -1,18 +1,21 @@
 """TCP connections to targets by Happy Eyeballs (RFC 8305 §4, §5): staggered attempts, families in turn.
 
 The first connection wins; the others are cancelled and their sockets closed. Every address tried has passed policy.
+How long each attempt was left waiting is remembered for the next time, in `relay.tunnels.reach`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from relay.errors import Failure, FailureKind, RelayError, Side, failure_from_os_error
 from relay.hooks import EgressBinding, IPAddress
+from relay.settings import DialSettings
+from relay.tunnels.reach import ReachMemory, Standing, interleave
 
-__all__ = ["ATTEMPT_DELAY", "ChooseBinding", "dial_tcp", "interleave"]
+__all__ = ["ATTEMPT_DELAY", "ChooseBinding", "Dialer", "dial_tcp"]
 
 ATTEMPT_DELAY = 0.25
 "Seconds between the starts of two attempts (RFC 8305 §8)."
@@ -21,14 +24,36 @@ ChooseBinding = Callable[[IPAddress], Awaitable[EgressBinding]]
 "Chooses the egress for one address; raises RelayError to skip it."
 
 
-def interleave(addresses: Sequence[IPAddress]) -> list[IPAddress]:
-    """Order addresses for attempts: families in turn, the first address's family first (RFC 8305 §4)."""
-    first = [address for address in addresses if address.version == addresses[0].version]
-    second = [address for address in addresses if address.version != addresses[0].version]
-    ordered = []
-    for index in range(max(len(first), len(second))):
-        ordered += first[index : index + 1] + second[index : index + 1]
-    return ordered
+class Dialer:
+    """Connects to targets, and remembers how that went. One for each worker."""
+
+    def __init__(self, memory: ReachMemory, attempt_delay: float = ATTEMPT_DELAY) -> None:
+        """Make a dialer.
+
+        Args:
+            memory: what is known of destinations.
+            attempt_delay: seconds after which the next attempt starts while the last is pending.
+        """
+        self._memory = memory
+        self._attempt_delay = attempt_delay
+
+    @classmethod
+    def of(cls, settings: DialSettings, clock: Callable[[], float]) -> Dialer:
+        """Make a dialer from the settings, with the loop's clock."""
+        memory = ReachMemory(
+            settings.remember.total_seconds(), settings.remember_entries, clock, settings.first_family_count
+        )
+        return cls(memory, settings.attempt_delay.total_seconds())
+
+    def order(self, addresses: Iterable[IPAddress]) -> list[IPAddress]:
+        """Order addresses as they should be tried, for tunnels that make no connection."""
+        return self._memory.order(addresses)
+
+    async def connect(
+        self, addresses: Sequence[IPAddress], port: int, choose: ChooseBinding, timeout: float
+    ) -> socket.socket:
+        """Connect to the first address that answers, as `dial_tcp` does. Raises RelayError."""
+        return await dial_tcp(addresses, port, choose, timeout, self._attempt_delay, self._memory)
 
 
 async def dial_tcp(
@@ -37,6 +62,7 @@ async def dial_tcp(
     choose: ChooseBinding,
     timeout: float,
     attempt_delay: float = ATTEMPT_DELAY,
+    memory: ReachMemory | None = None,
 ) -> socket.socket:
     """Connect to the first address that answers.
 
@@ -46,6 +72,7 @@ async def dial_tcp(
         choose: chooses the egress for each attempt.
         timeout: seconds for all attempts together.
         attempt_delay: seconds after which the next attempt starts while the last is pending.
+        memory: orders the attempts and learns from them; without it families take turns.
 
     Returns:
         A connected, non-blocking socket with Nagle's delay off. The caller owns it.
@@ -54,11 +81,15 @@ async def dial_tcp(
         RelayError: no attempt succeeded; the failure of the one that came furthest.
     """
     race = _Race(port, choose)
+    ordered = interleave(addresses) if memory is None else memory.order(addresses)
     try:
         async with asyncio.timeout(timeout):
-            return await race.run(interleave(addresses), attempt_delay)
+            sock = await race.run(ordered, attempt_delay)
     except TimeoutError:
         raise RelayError(Failure(FailureKind.CONNECTION_TIMEOUT, Side.TARGET)) from None
+    if memory is not None:
+        race.teach(memory, attempt_delay)
+    return sock
 
 
 class _Race:
@@ -69,26 +100,22 @@ class _Race:
         self._choose = choose
         self._winner: socket.socket | None = None
         self._failures: list[Failure] = []
+        self._waiting: dict[IPAddress, float] = {}
+        self._learned: dict[IPAddress, Standing] = {}
 
     async def run(self, addresses: list[IPAddress], delay: float) -> socket.socket:
-        """Start attempts until one wins or all failed."""
+        """Start attempts until one wins or all failed. A failed one makes room for the next at once."""
         try:
             async with asyncio.TaskGroup() as group:
-                tasks: set[asyncio.Task[None]] = set()
+                pending: set[asyncio.Task[None]] = set()
                 for address in addresses:
-                    failed = asyncio.Event()
-                    tasks.add(group.create_task(self._attempt(address, failed)))
-                    try:
-                        async with asyncio.timeout(delay):
-                            await failed.wait()  # set on success too: then there is nothing more to start
-                    except TimeoutError:
-                        pass
+                    pending.add(group.create_task(self._attempt(address)))
+                    _, pending = await asyncio.wait(pending, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
                     if self._winner is not None:
                         break
-                while self._winner is None and any(not task.done() for task in tasks):
-                    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                    tasks = {task for task in tasks if not task.done()}
-                for task in tasks:
+                while self._winner is None and pending:
+                    _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                for task in pending:
                     task.cancel()
         except BaseException:
             if self._winner is not None:
@@ -98,8 +125,22 @@ class _Race:
             raise RelayError(min(self._failures, key=_rank))
         return self._winner
 
-    async def _attempt(self, address: IPAddress, finished: asyncio.Event) -> None:
+    def teach(self, memory: ReachMemory, patience: float) -> None:
+        """Hand on what a won race says: of attempts that ended by themselves, and those that waited a delay or more.
+
+        One that was cut off earlier says nothing. Nor does a race without a winner: a port that swallows packets on
+        every address is the port's doing, and whoever dials one must not make a whole prefix look broken.
+        """
+        now = asyncio.get_running_loop().time()
+        for address, since in self._waiting.items():
+            if now - since >= patience:
+                memory.learn(address, Standing.SILENT)
+        for address, standing in self._learned.items():
+            memory.learn(address, standing)
+
+    async def _attempt(self, address: IPAddress) -> None:
         sock: socket.socket | None = None
+        loop = asyncio.get_running_loop()
         try:
             binding = await self._choose(address)
             sock = socket.socket(
@@ -109,18 +150,26 @@ class _Race:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if binding.source is not None:
                 sock.bind((str(binding.source), 0))
-            await asyncio.get_running_loop().sock_connect(sock, (str(address), self._port))
+            self._waiting[address] = loop.time()  # until it ends by itself
+            await loop.sock_connect(sock, (str(address), self._port))
+            self._waiting.pop(address, None)
+            self._learned[address] = Standing.ANSWERED
             if self._winner is None:
                 self._winner, sock = sock, None
         except RelayError as error:
             self._failures.append(error.failure)
         except OSError as error:
-            self._failures.append(failure_from_os_error(error))
+            failure = failure_from_os_error(error)
+            self._failures.append(failure)
+            if self._waiting.pop(address, None) is not None and failure.kind in _SILENT:
+                self._learned[address] = Standing.SILENT
         finally:
             if sock is not None:
                 sock.close()
-            finished.set()
 
+
+_SILENT = frozenset({FailureKind.CONNECTION_TIMEOUT, FailureKind.DESTINATION_IP_UNROUTABLE})
+"Failures that are the way's. Whoever refuses a port has answered, and may have others."
 
 _RANKS = (
     FailureKind.CONNECTION_REFUSED,

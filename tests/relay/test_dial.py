@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from masque.target import IPAddress
 from relay.errors import Failure, FailureKind, RelayError, Side
 from relay.hooks import EgressBinding
-from relay.tunnels import dial_tcp, interleave
-from tests.relay.rig import PATIENCE, black_hole, open_sockets
+from relay.settings import load_settings
+from relay.tunnels import Dialer, ReachMemory, Standing, dial_tcp, interleave
+from tests.relay.rig import PATIENCE, black_hole, eventually, open_sockets
 
 pytestmark = pytest.mark.anyio
 
@@ -59,6 +60,13 @@ def listening(*addresses: IPAddress) -> Iterator[tuple[int, list[socket.socket]]
             port = sock.getsockname()[1]
             sockets.append(sock)
         yield port, sockets
+
+
+@contextlib.contextmanager
+def listening_at(port: int, address: IPAddress) -> Iterator[None]:
+    """Listen on this port of an address."""
+    with socket.create_server((str(address), port)):
+        yield
 
 
 @contextlib.contextmanager
@@ -141,6 +149,24 @@ async def test_two_at_once_give_one_socket() -> None:
         before = open_sockets()
         with await dial_tcp((FIRST, SECOND), port, Egress(), LONG, attempt_delay=0.0):
             assert len(open_sockets() - before) == 1
+
+
+async def test_an_earlier_attempt_that_wins_late_is_handed_over_at_once() -> None:
+    """The first attempt becomes ready while the second is waiting and a third could be started."""
+    delay = 0.3
+    egress = Egress()
+
+    async def choose(address: IPAddress) -> EgressBinding:
+        binding = await egress(address)
+        if address == FIRST:
+            await eventually(lambda: len(egress.asked) == 2)
+        return binding
+
+    with listening(FIRST) as (port, _), black_hole(str(SECOND), port), no_socket_left():
+        with await dial_tcp((FIRST, SECOND, THIRD), port, choose, LONG, delay) as sock:
+            assert sock.getpeername()[0] == str(FIRST)
+        assert time.monotonic() - egress.times[1] < delay * 0.7
+        assert egress.asked == [FIRST, SECOND]
 
 
 async def test_families_take_turns() -> None:
@@ -244,6 +270,75 @@ async def test_a_source_of_the_wrong_family_fails_that_attempt_only() -> None:
         egress = Egress(source=ip_address("127.0.0.5"))
         with no_socket_left(), await dial_tcp((SIX, FIRST), port, egress, LONG) as sock:
             assert sock.getpeername()[0] == str(FIRST)
+
+
+def remembering(keep: float = 60) -> ReachMemory:
+    return ReachMemory(keep, 100, asyncio.get_running_loop().time)
+
+
+async def test_an_address_that_left_us_waiting_is_tried_last_the_next_time() -> None:
+    delay = 0.1
+    with black_hole("::1") as port, listening_at(port, FIRST):
+        memory = remembering()
+        for asked, is_fast in (([SIX, FIRST], False), ([FIRST], True)):
+            egress = Egress()
+            started = time.monotonic()
+            with no_socket_left(), await dial_tcp((SIX, FIRST), port, egress, LONG, delay, memory) as sock:
+                assert sock.getpeername()[0] == str(FIRST)
+            assert egress.asked == asked
+            assert (time.monotonic() - started < delay) is is_fast
+        assert memory.standing(SIX) is Standing.SILENT
+        assert memory.standing(FIRST) is Standing.ANSWERED
+
+
+async def test_an_attempt_that_had_not_a_delays_time_says_nothing() -> None:
+    delay = 0.15
+
+    async def choose(address: IPAddress) -> EgressBinding:
+        if address == SIX:
+            await asyncio.sleep(delay * 0.9)
+        return EgressBinding()
+
+    with black_hole("::1") as port, listening_at(port, FIRST):
+        memory = remembering()
+        with await dial_tcp((SIX, FIRST), port, choose, LONG, delay, memory):
+            assert memory.standing(SIX) is Standing.UNKNOWN
+            assert memory.standing(FIRST) is Standing.ANSWERED
+
+
+async def test_a_race_that_nobody_wins_teaches_nothing() -> None:
+    with black_hole(str(FIRST)) as port, black_hole("::1", port):
+        memory = remembering()
+        with pytest.raises(RelayError):
+            await dial_tcp((SIX, FIRST), port, Egress(), 0.1, 0.01, memory)
+        assert len(memory) == 0
+
+
+async def test_who_refuses_has_answered() -> None:
+    memory = remembering()
+    with listening(SIX) as (port, _), await dial_tcp((NOBODY, SIX), port, Egress(), LONG, LONG, memory):
+        assert memory.standing(NOBODY) is Standing.UNKNOWN
+        assert memory.standing(SIX) is Standing.ANSWERED
+
+
+async def test_a_client_that_leaves_teaches_nothing() -> None:
+    with black_hole(str(FIRST)) as port, no_socket_left():
+        memory = remembering()
+        task = asyncio.create_task(dial_tcp((FIRST,), port, Egress(), LONG, 0.01, memory))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(memory) == 0
+
+
+async def test_a_dialer_takes_its_order_from_the_settings() -> None:
+    settings = load_settings(None, {}, {"dial.first_family_count": "2", "dial.remember": "0"}).dial
+    dialer = Dialer.of(settings, asyncio.get_running_loop().time)
+    others = [ip_address("::2"), ip_address("::3")]
+    assert dialer.order([SIX, *others, FIRST]) == [SIX, others[0], FIRST, others[1]]
+    with listening(FIRST) as (port, _), await dialer.connect((FIRST,), port, Egress(), LONG) as sock:
+        assert sock.getpeername() == (str(FIRST), port)
 
 
 addresses = st.lists(st.ip_addresses(), min_size=1, max_size=9, unique=True)

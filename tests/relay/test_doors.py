@@ -7,7 +7,7 @@ import pkgutil
 
 import pytest
 
-INSIDE = {"relay.settings.schema"}
+INSIDE = {"relay.settings.problems", "relay.settings.schema"}
 "Modules that serve their own room only."
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from relay.settings.branches.auth import AuthSettings
+from relay.settings.branches.dial import DialSettings
 from relay.settings.branches.egress import EgressSettings
 from relay.settings.branches.limits import LimitSettings
-from relay.settings.branches.policy import PolicySettings
+from relay.settings.branches.policy import PolicyRule, PolicySettings
 from relay.settings.branches.resolver import ResolverSettings
 from relay.settings.branches.serving import ListenSettings, QuicSettings, TemplateSettings, TlsSettings
 from relay.settings.branches.telemetry import TelemetrySettings
 
 __all__ = [
     "AuthSettings",
+    "DialSettings",
     "EgressSettings",
     "LimitSettings",
     "ListenSettings",
+    "PolicyRule",
     "PolicySettings",
     "QuicSettings",
     "ResolverSettings",
