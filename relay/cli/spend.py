@@ -57,7 +57,7 @@ def check_tokens(options: argparse.Namespace) -> bool:
         raise ClientError("--token-issuer-name: it needs --token-issuer")
     if not 0 <= options.token_stock <= _MAX_STOCK:
         raise ClientError(f"--token-stock: must be a number from 0 to {_MAX_STOCK}")
-    if options.tokens is not None and options.token_issuer is None and not options.tokens.is_file():
+    if options.tokens is not None and not options.tokens.is_file():
         raise ClientError(f"--tokens: no file {options.tokens}")
     check_ca(options.token_issuer_ca, "--token-issuer-ca")
     return spends
