@@ -73,6 +73,8 @@ class Failure:
     "The extended DNS error code (RFC 8914), as RFC 9209 §2.3.2 passes it on."
     challenges: tuple[bytes, ...] = ()
     "`Proxy-Authenticate` values of a 407 (RFC 9110 §11.7.1)."
+    retry_after: int | None = None
+    "Seconds after which a RATE_LIMITED client may come again (RFC 9110 §10.2.3); None leaves it to `relay.outcome`."
     cause: BaseException | None = field(default=None, repr=False, compare=False)
     "The exception behind it. For debuggers; its text may name a target, so it is never shown."
     context: str = field(default="", repr=False, compare=False)

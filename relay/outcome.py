@@ -27,8 +27,8 @@ __all__ = [
     "response_fields",
 ]
 
-RETRY_AFTER = b"5"
-"Seconds in `Retry-After` (RFC 9110 §10.2.3). The same for all, so that it tells nothing of the load."
+RETRY_AFTER = 5
+"Seconds in `Retry-After` where nothing better is known. The same for all, so that it tells nothing of the load."
 
 
 class Ending(StrEnum):
@@ -207,7 +207,7 @@ def response_fields(failure: Failure, identity: str) -> Fields:
     """Return the fields of the response that refuses an exchange.
 
     `Proxy-Status` where there is an error type, `Proxy-Authenticate` once for each challenge of a 407
-    (RFC 9110 §11.7.1), `Allow` for a 405 (§15.5.6), `Retry-After` for a 429 and for a relay that drains.
+    (RFC 9110 §11.7.1), `Allow` for a 405 (§15.5.6), `Retry-After` for a 429 and for a relay that drains (§10.2.3).
 
     Args:
         failure: why the exchange is refused.
@@ -223,5 +223,6 @@ def response_fields(failure: Failure, identity: str) -> Fields:
     if status == 407:
         fields.extend((b"proxy-authenticate", challenge) for challenge in failure.challenges)
     if status == 429 or failure.kind is FailureKind.RELAY_DRAINING:
-        fields.append((b"retry-after", RETRY_AFTER))
+        seconds = RETRY_AFTER if failure.retry_after is None else failure.retry_after
+        fields.append((b"retry-after", b"%d" % seconds))
     return tuple(fields)

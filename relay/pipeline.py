@@ -122,6 +122,9 @@ class Pipeline:
             self._refuse(exchange, Failure(FailureKind.PROXY_INTERNAL_ERROR, Side.RELAY, cause=exc))
         else:
             await self._follow(tunnel, context)
+        finally:
+            if context is not None:
+                self._chain.exchange_ended(context)
 
     async def _open(self, exchange: Exchange, context: ExchangeContext, request: TunnelRequest) -> Tunnel:
         """All phases up to the answer.
@@ -224,6 +227,7 @@ class Pipeline:
         """The tunnel's life: hooks hear of both ends, metrics count both."""
         self._metrics.count(Metric.TUNNELS_OPENED, 1, tunnel.kind)
         self._metrics.count(Metric.TUNNELS_ACTIVE, 1, tunnel.kind)
+        context.tunnel = tunnel
         self._chain.tunnel_opened(context)
         try:
             await asyncio.shield(tunnel.closed)

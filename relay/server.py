@@ -15,7 +15,7 @@ from pathlib import Path
 
 from masque.h3 import H3Limits
 from masque.template import Template
-from relay.auth import auth_hooks
+from relay.auth import auth_hooks, certificate_hooks
 from relay.egress import egress_hooks
 from relay.exchange import EarlyLimits
 from relay.hooks import Application, HookChain, Hooks
@@ -25,9 +25,18 @@ from relay.policy import OwnAddresses, PolicyGate, Rule, RuleSet, probe_local_ro
 from relay.poller import Poller
 from relay.quic.certificate import check_certificate
 from relay.quic.endpoint import ServerEndpoint
-from relay.quic.engine import Address, Certificate, EngineFactory, EngineName, TransportLimits, load_factory
+from relay.quic.engine import (
+    Address,
+    Certificate,
+    ClientCheck,
+    EngineFactory,
+    EngineName,
+    TransportLimits,
+    load_factory,
+)
 from relay.quic.link import Link, LinkHandler
 from relay.quic.socket import UdpSocket, bind_udp
+from relay.quota import quota_hooks
 from relay.resolver import Resolver, resolver_hooks
 from relay.settings import PolicySettings, Settings, SettingsError, Upstream, require_certificate, resolver_upstreams
 from relay.telemetry import Metrics, get_logger
@@ -51,6 +60,8 @@ class Startup:
     "Bound to the listening address."
     certificate: Certificate
     "Readable, and of one kind with its key."
+    clients: ClientCheck | None
+    "How clients' certificates are checked; None does not ask for them."
     transport: TransportLimits
     "What QUIC connections announce and keep."
     factory: EngineFactory
@@ -67,19 +78,28 @@ def prepare(settings: Settings) -> Startup:
     Raises:
         relay.settings.SettingsError: a certificate or key is not set, no resolver is known, or the key of stateless
             resets or the policy's rules cannot be used.
-        relay.quic.engine.EngineError: the certificate or key cannot be used.
+        relay.quic.engine.EngineError: the certificate, its key or the clients' authorities cannot be used.
         OSError: the address cannot be bound.
     """
     chain, private_key = require_certificate(settings)
     certificate = Certificate(chain, private_key)
     check_certificate(certificate)
     transport = transport_limits(settings, _reset_key(settings.quic.reset_key))
-    factory = load_factory(EngineName(settings.quic.engine), transport, certificate)
+    clients = client_check(settings)
+    factory = load_factory(EngineName(settings.quic.engine), transport, certificate, clients)
     upstreams = resolver_upstreams(settings)
     rules = read_rules(settings.policy)
     quic = settings.quic
     sock = bind_udp(settings.listen.host, settings.listen.port, quic.receive_buffer, quic.send_buffer)
-    return Startup(settings, sock, certificate, transport, factory, upstreams, rules)
+    return Startup(settings, sock, certificate, clients, transport, factory, upstreams, rules)
+
+
+def client_check(settings: Settings) -> ClientCheck | None:
+    """How clients' certificates are checked; None does not ask for them."""
+    tls = settings.tls
+    if tls.client_certificates == "off" or tls.client_ca is None:
+        return None
+    return ClientCheck(tls.client_ca, is_required=tls.client_certificates == "required")
 
 
 def transport_limits(settings: Settings, reset_key: bytes | None) -> TransportLimits:
@@ -156,6 +176,7 @@ class Server:
         self.settings = startup.settings
         self.metrics = metrics
         self._certificate = startup.certificate
+        self._clients = startup.clients
         self._socket = startup.socket
         self._transport = startup.transport
         self._factory = startup.factory
@@ -189,13 +210,15 @@ class Server:
         self._stop.set()
 
     def reload_certificate(self) -> None:
-        """Read the certificate and key again, for connections from now on; the old pair stays on error.
+        """Read the certificate, its key and the clients' authorities again, for connections from now on; the old ones
+        stay on error.
 
         Raises:
-            relay.quic.engine.EngineError: the new pair cannot be used.
+            relay.quic.engine.EngineError: the new ones cannot be used.
         """
         check_certificate(self._certificate)
-        factory = load_factory(EngineName(self.settings.quic.engine), self._transport, self._certificate)
+        engine = EngineName(self.settings.quic.engine)
+        factory = load_factory(engine, self._transport, self._certificate, self._clients)
         self._factory = factory
         if self._endpoint is not None:
             self._endpoint.factory = factory
@@ -281,7 +304,9 @@ class Server:
         return [
             *hooks,
             auth_hooks(settings.auth),
+            certificate_hooks(settings.tls),
             self._policy.hooks,
+            quota_hooks(settings.quotas, self.metrics),
             resolver_hooks(resolver),
             egress_hooks(settings.egress),
         ]

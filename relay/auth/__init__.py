@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from relay.auth.basic import BasicScheme, scrypt_digest
+from relay.auth.certificate import certificate_hooks
 from relay.auth.credentials import MAX_CREDENTIALS, Credentials, find_credentials, parse_credentials
 from relay.auth.hook import auth_hooks, scheme_hooks
 from relay.auth.keys import basic_entry, check_user, generate_key, preshared_entry
@@ -17,6 +18,7 @@ __all__ = [
     "Scheme",
     "auth_hooks",
     "basic_entry",
+    "certificate_hooks",
     "check_user",
     "find_credentials",
     "generate_key",

@@ -9,11 +9,13 @@ import sys
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 
 from relay.cli.options import add_client, format_address, parse_address, read_key, relay_options, until_terminated
 from relay.cli.spend import add_tokens, check_tokens, open_tokens
 from relay.client import ClientError, TcpForwarder, UdpForwarder, run_stocked
-from relay.quic.engine import Address
+from relay.quic.certificate import check_certificate
+from relay.quic.engine import Address, Certificate, EngineError
 from relay.telemetry import LogFormat, LogLevel, configure_logging
 
 __all__ = ["add_forward"]
@@ -27,6 +29,8 @@ def add_forward(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     forward.add_argument("--listen", metavar="ADDR:PORT", default="127.0.0.1:0", help="local port; 0 takes any")
     forward.add_argument("--relay", metavar="URL", required=True, help="https://host:port")
     add_client(forward)
+    forward.add_argument("--certificate", type=Path, metavar="FILE", help="PEM file with our own certificate")
+    forward.add_argument("--certificate-key", type=Path, metavar="FILE", help="PEM file with its private key")
     add_tokens(forward)
     forward.set_defaults(command=_forward)
 
@@ -36,7 +40,7 @@ def _forward(options: argparse.Namespace) -> int:
     listen = parse_address(options.listen, "--listen", lowest=0)
     spends = check_tokens(options)
     configure_logging(LogLevel.WARNING, LogFormat.CONSOLE)
-    relay = relay_options(options, read_key(options))
+    relay = replace(relay_options(options, read_key(options)), certificate=_certificate(options))
     make = TcpForwarder if options.kind == "tcp" else UdpForwarder
     report = partial(_report_refusal, "" if spends else "; is the key right?")
 
@@ -54,6 +58,20 @@ def _forward(options: argparse.Namespace) -> int:
         reason = os.strerror(error.errno) if error.errno else error.strerror  # asyncio and socket add to strerror
         raise ClientError(f"--listen: cannot use {options.listen}: {reason}") from error
     return 0
+
+
+def _certificate(options: argparse.Namespace) -> Certificate | None:
+    """The certificate to prove ourselves by. Raises ClientError before anything connects."""
+    if options.certificate is None and options.certificate_key is None:
+        return None
+    if options.certificate is None or options.certificate_key is None:
+        raise ClientError("--certificate, --certificate-key: one is of no use without the other")
+    certificate = Certificate(options.certificate, options.certificate_key)
+    try:
+        check_certificate(certificate, ("--certificate", "--certificate-key"))
+    except EngineError as error:
+        raise ClientError(str(error)) from error
+    return certificate
 
 
 def _report_refusal(advice: str, error: ClientError) -> None:

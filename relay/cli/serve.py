@@ -134,7 +134,7 @@ def _run_server(read: Callable[[], Settings], hint: Callable[[str], str] | None)
     sys.excepthook = _report_crash
     if settings.auth.open:
         _log.warning("open_relay", setting="auth.open")
-    elif not settings.auth.preshared and not settings.auth.basic:
+    elif not settings.auth.preshared and not settings.auth.basic and not settings.tls.clients:
         raise SettingsError("auth: nobody could use this relay; set auth.preshared (`relay key` makes an entry)")
     try:
         startup = prepare(settings)

@@ -35,7 +35,15 @@ from relay.client.tokens import TokenSource
 from relay.exchange import EarlyLimits, Exchange
 from relay.poller import Poller
 from relay.quic.endpoint import ClientEndpoint
-from relay.quic.engine import Address, ClientOptions, EngineError, EngineName, TransportLimits, load_factory
+from relay.quic.engine import (
+    Address,
+    Certificate,
+    ClientOptions,
+    EngineError,
+    EngineName,
+    TransportLimits,
+    load_factory,
+)
 from relay.quic.socket import connect_udp
 from relay.session import Session
 from relay.telemetry import NoMetrics
@@ -67,6 +75,8 @@ class RelayOptions:
     "PEM file of trusted authorities; None trusts the system's."
     is_verified: bool = True
     "False accepts any certificate. Only for tests."
+    certificate: Certificate | None = None
+    "What to prove ourselves by when the relay asks for a certificate."
     engine: EngineName = EngineName.QH3
     "The QUIC library."
     udp_template: str = DEFAULT_UDP_TEMPLATE
@@ -104,6 +114,8 @@ class RelayClient:
         self._answers: dict[Exchange, asyncio.Future[ResponseHead]] = {}
         self.closed = asyncio.Event()
         "Set when the connection is over."
+        self._end: str | None = None
+        "Why the connection ended."
         self.is_draining = False
         "True once the relay takes no new tunnels on this connection."
         machine = H3Connection(is_client=True, limits=H3Limits(), enable_datagram=options.wants_datagrams)
@@ -165,6 +177,8 @@ class RelayClient:
         return await attempt(self.options.credentials)
 
     async def _open(self, head: RequestHead, *, is_udp: bool) -> Exchange:
+        if self._end is not None:
+            raise ClientError(self._end)
         if not self.is_usable:
             raise ClientError("the connection to the relay takes no new tunnels")
         settings = self.session.machine.peer_settings
@@ -219,18 +233,36 @@ class RelayClient:
     def session_closed(self, session: Session, code: int) -> None:
         """The connection is over."""
         error = ClientError(f"the connection to the relay ended (code {code:#x})")
-        if not self._ready.done():
-            error = ClientError(explain_no_connection(code))
+        if not self._ready.done() or _FIRST_ALERT <= code <= _LAST_ALERT:
+            error = ClientError(explain_no_connection(code, has_certificate=self.options.certificate is not None))
+        self._end = str(error)
         _fail(self._ready, error)
         for answer in self._answers.values():
             _fail(answer, error)
         self.closed.set()
 
 
-def explain_no_connection(code: int) -> str:
-    """Say what it means that a connection ended with this code before it was one."""
+_FIRST_ALERT, _LAST_ALERT = 0x128, 0x1FF
+"The codes of TLS alerts that end a handshake (RFC 9001 §4.8), from handshake_failure on; HTTP/3 has none of these."
+_CERTIFICATE_REQUIRED = 0x100 + 116
+
+
+def explain_no_connection(code: int, *, has_certificate: bool = False) -> str:
+    """Say what it means that a connection ended with this code before it was one.
+
+    A relay looks at a client's certificate when the client's own handshake is complete already.
+
+    Args:
+        code: of the CONNECTION_CLOSE.
+        has_certificate: whether we have sent a certificate of ours.
+    """
     if code == 0:
         return "no relay answers at that address and UDP port"
+    if code == _CERTIFICATE_REQUIRED:
+        return "the relay wants a certificate of its clients"
+    if has_certificate and _FIRST_ALERT <= code <= _LAST_ALERT:
+        alert = code - 0x100
+        return f"the TLS handshake with the relay failed (alert {alert}); are both sides' certificates trusted there?"
     if 0x100 <= code <= 0x1FF:
         return f"the TLS handshake with the relay failed (alert {code - 0x100}); is its certificate trusted here?"
     return f"the relay closed the connection at once (code {code:#x})"
@@ -291,7 +323,9 @@ async def _connect(options: RelayOptions, poller: Poller, loop: asyncio.Abstract
     try:
         factory = load_factory(options.engine, options.limits, None)
         engine = factory.client(
-            ClientOptions(server_name, options.ca_file, options.is_verified), address, poller.refresh()
+            ClientOptions(server_name, options.ca_file, options.is_verified, certificate=options.certificate),
+            address,
+            poller.refresh(),
         )
     except EngineError as error:
         raise ClientError(str(error)) from error

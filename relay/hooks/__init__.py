@@ -11,6 +11,7 @@ from relay.hooks.context import (
     IPAddress,
     Principal,
     Resolution,
+    RunningTunnel,
     TunnelKind,
 )
 from relay.hooks.phases import (
@@ -47,6 +48,7 @@ __all__ = [
     "Replace",
     "Resolution",
     "Resolve",
+    "RunningTunnel",
     "TunnelClosed",
     "TunnelKind",
     "TunnelOpened",

@@ -141,6 +141,11 @@ class HookChain:
         for hook in self._closed:
             self._tell(Phase.TUNNEL_CLOSED, hook, ctx, outcome)
 
+    def exchange_ended(self, ctx: ExchangeContext) -> None:
+        """Give back what hooks took for the exchange, the latest first; a fault of one stays its own."""
+        for release in ctx.take_releases():
+            self._tell(Phase.EXCHANGE_ENDED, release)
+
     async def _ask(
         self, phase: Phase, hook: Callable[P, Awaitable[Verdict[T]]], *args: P.args, **kwargs: P.kwargs
     ) -> Verdict[T]:

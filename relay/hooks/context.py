@@ -7,13 +7,14 @@ address, no target and no credential.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from masque.head import RequestHead
 from masque.target import IPAddress, Target
+from relay.outcome import Outcome
 
 __all__ = [
     "AuthScheme",
@@ -23,6 +24,7 @@ __all__ = [
     "IPAddress",
     "Principal",
     "Resolution",
+    "RunningTunnel",
     "TunnelKind",
 ]
 
@@ -49,8 +51,24 @@ class AuthScheme(StrEnum):
     "A bearer token (RFC 6750)."
     BASIC = "basic"
     "A user name and a password (RFC 7617)."
+    CERTIFICATE = "certificate"
+    "A certificate of its own in the TLS handshake (RFC 8446 §4.4.2)."
     APPLICATION = "application"
     "A scheme of the application's own."
+
+    @property
+    def is_linkable(self) -> bool:
+        """True when a principal's name says who it is, so that what it uses can be counted under its name.
+
+        False when unrelated clients share the name: what is counted then is counted for each connection. A scheme
+        is unlinkable until it is named here.
+        """
+        return self in _LINKABLE
+
+
+_LINKABLE = frozenset(
+    {AuthScheme.PRESHARED, AuthScheme.BEARER, AuthScheme.BASIC, AuthScheme.CERTIFICATE, AuthScheme.APPLICATION}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +101,17 @@ class EgressBinding:
 
     source: IPAddress | None = None
     "The source address to bind, of the target address's family; None leaves it to the system."
+
+
+class RunningTunnel(Protocol):
+    """What hooks may learn of a tunnel while it runs, and the one thing they may do to it."""
+
+    @property
+    def relayed(self) -> int:
+        """Payload bytes so far, both directions together."""
+
+    def close(self, outcome: Outcome) -> None:
+        """End the tunnel; later calls do nothing."""
 
 
 class _Store:
@@ -118,6 +147,8 @@ class ConnectionContext(_Store):
     "Where the client connects from. For decisions only: it may reach no log, metric or target."
     is_known: bool = False
     "True once a request on it was authenticated."
+    certificate: bytes | None = field(default=None, repr=False)
+    "SHA-256 of the certificate that the client proved to own; None without one that was asked for and verified."
 
     def __post_init__(self) -> None:
         """Start with an empty store."""
@@ -142,7 +173,32 @@ class ExchangeContext(_Store):
     "The target's addresses; None until a hook has resolved it."
     egress: EgressBinding | None = field(default=None, repr=False)
     "How the address under trial is left for; None until a hook has chosen."
+    tunnel: RunningTunnel | None = field(default=None, repr=False)
+    "The tunnel; None until the exchange is accepted."
+    _releases: list[Callable[[], None]] = field(default_factory=list, repr=False)
+    _is_over: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         """Start with an empty store."""
         _Store.__init__(self)
+
+    def at_end(self, release: Callable[[], None]) -> None:
+        """Have something given back when the exchange is over, however it ends.
+
+        What a hook takes for an exchange (a place, a port, a file) it hands over here in the same step, before it
+        waits for anything: then a refusal, a cancelled hook or a stopping relay cannot leak it.
+
+        Args:
+            release: called exactly once, after the watching hooks; at once when the exchange is over already.
+                Must not wait.
+        """
+        if self._is_over:
+            release()
+        else:
+            self._releases.append(release)
+
+    def take_releases(self) -> Iterator[Callable[[], None]]:
+        """End the exchange: yield what is to be given back, the latest first. For the chain of hooks alone."""
+        self._is_over = True
+        while self._releases:
+            yield self._releases.pop()

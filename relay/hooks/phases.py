@@ -1,7 +1,8 @@
 """The phases of an exchange and what an application may supply for each.
 
 In order: authenticate, authorize, resolve, check addresses, choose egress (once for each address that is
-tried), then the relay connects and answers, and the watching hooks hear of the tunnel's opening and end.
+tried), then the relay connects and answers, and the watching hooks hear of the tunnel's opening and end. Last, and
+also when the exchange was refused, what hooks took for it is given back (`ExchangeContext.at_end`).
 Deciding hooks are `async def`, return a verdict, and fail closed: an exception refuses the exchange.
 Watching hooks are plain `def`, must return at once, and change nothing: an exception there is counted.
 """
@@ -43,6 +44,7 @@ class Phase(StrEnum):
     CHOOSE_EGRESS = "choose_egress"
     TUNNEL_OPENED = "tunnel_opened"
     TUNNEL_CLOSED = "tunnel_closed"
+    EXCHANGE_ENDED = "exchange_ended"
 
 
 Authenticate: TypeAlias = Callable[[ExchangeContext], Awaitable[Verdict[Principal]]]

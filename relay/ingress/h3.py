@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from masque.errors import ErrorCode
 from masque.h3 import H3Connection, H3Limits
@@ -12,10 +13,18 @@ from relay.hooks import ConnectionContext, IPAddress
 from relay.session import Session, Transport
 from relay.telemetry import LimitName, Metric, Metrics
 
-__all__ = ["H3Ingress", "OnExchange"]
+__all__ = ["ClientTransport", "H3Ingress", "OnExchange"]
 
 OnExchange = Callable[[Exchange, ConnectionContext], None]
 "Takes over a client's exchange; must answer it exactly once and not raise."
+
+
+class ClientTransport(Transport, Protocol):
+    """A client's QUIC connection."""
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """SHA-256 of the certificate that the client proved to own, once the handshake is complete."""
 
 
 class H3Ingress:
@@ -47,6 +56,7 @@ class H3Ingress:
         self._metrics = metrics
         self._sessions: dict[Session, ConnectionContext] = {}
         self._strangers: dict[Session, ConnectionContext] = {}
+        self._transports: dict[Session, ClientTransport] = {}
         self._max_strangers = max_strangers
         self._is_draining = False
         self.on_empty: Callable[[], None] | None = None
@@ -64,12 +74,13 @@ class H3Ingress:
         """Exchanges now, over all sessions."""
         return sum(len(session.exchanges) for session in self._sessions)
 
-    def accept(self, transport: Transport, client: IPAddress, now: float) -> Session:
+    def accept(self, transport: ClientTransport, client: IPAddress, now: float) -> Session:
         """A new connection: make its session, which queues SETTINGS at once (RFC 9114 §3.2)."""
         machine = H3Connection(is_client=False, limits=self._limits)
         session = Session(transport, machine, self, self._early, self._buffer_limit, self._metrics)
         context = ConnectionContext(opened_at=now, client_address=client)
         self._sessions[session] = self._strangers[session] = context
+        self._transports[session] = transport
         self._bound_strangers()
         return session
 
@@ -107,6 +118,7 @@ class H3Ingress:
         """A client asks for something."""
         context = self._sessions.get(session)
         if context is not None:
+            context.certificate = self._transports[session].peer_certificate
             exchange.on_end = lambda: self.exchange_ended(session)
             self._on_exchange(exchange, context)
 
@@ -122,6 +134,7 @@ class H3Ingress:
     def session_closed(self, session: Session, code: int) -> None:
         """The connection is over."""
         self._sessions.pop(session, None)
+        self._transports.pop(session, None)
         self._strangers.pop(session, None)
         if self._is_draining and not self._sessions and self.on_empty is not None:
             self.on_empty()

@@ -1,7 +1,7 @@
 """The reference engine, on aioquic: Python all the way, so every step can be read and traced.
 
-All of aioquic's private names are used here and nowhere else; `tests/relay/quic/test_engine_traps.py` fails when a
-release changes what we rely on. What is done, and why:
+All of aioquic's private names are used here and in `relay.quic.aioquic_tls`; `tests/relay/quic/test_engine_traps.py`
+fails when a release changes what we rely on. What is done, and why:
 
 - aioquic doubles its flow-control limits as data arrives, whoever reads it or not. We raise them by what was
   received instead (RFC 9000 §4.2), and not at all what a held stream received.
@@ -25,15 +25,17 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
-from relay.quic.certificate import check_authorities
+from relay.quic.aioquic_tls import ServerContext
+from relay.quic.certificate import CLIENT_NAMES, check_authorities, check_certificate, load_certificate
+from relay.quic.client_check import ClientVerifier
 from relay.quic.engine import (
     ALL_STREAMS,
     CONNECTION_ID_LENGTH,
     Address,
     Burst,
     Certificate,
+    ClientCheck,
     ClientOptions,
-    EngineError,
     Established,
     Event,
     IdIssued,
@@ -65,16 +67,28 @@ class _Connection(QuicConnection):
     held: dict[int, int]
     "Held streams, and how far each was read when it was held."
     late_ends: dict[int, list[tuple[Callable[[int, int], None], int]]]
+    clients: ClientVerifier | None
 
-    def prepare(self, limits: TransportLimits) -> None:
-        """Set our limits; call before the first packet."""
+    def prepare(self, limits: TransportLimits, clients: ClientVerifier | None = None) -> None:
+        """Set our limits; call before the first packet. A server with `clients` asks for their certificates."""
         self.limits = limits
+        self.clients = clients
         self.held = {}
         self.late_ends = {}
         self._local_max_streams_bidi.value = self._local_max_streams_bidi.sent = limits.streams
         self._local_max_streams_uni.value = self._local_max_streams_uni.sent = _UNI_STREAMS
         if not self._is_client:
             self._host_cids[0].stateless_reset_token = reset_token(limits.reset_key, self.host_cid)
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        if not self._is_client:
+            self.tls = ServerContext.of(self.tls, self.clients)
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        tls = self.tls
+        return tls.proven_certificate if isinstance(tls, ServerContext) else None
 
     def hold(self, stream_id: int) -> None:
         self.held.setdefault(stream_id, self._offset(stream_id))
@@ -201,6 +215,10 @@ class AioquicEngine:
         return self._max_payload
 
     @property
+    def peer_certificate(self) -> bytes | None:
+        return self._connection.peer_certificate
+
+    @property
     def is_over(self) -> bool:
         return self._connection.is_over
 
@@ -318,19 +336,19 @@ class AioquicEngine:
 class AioquicFactory:
     """Makes connections on aioquic."""
 
-    def __init__(self, limits: TransportLimits, certificate: Certificate | None) -> None:
-        """Load the certificate, if any.
+    def __init__(
+        self, limits: TransportLimits, certificate: Certificate | None, clients: ClientCheck | None = None
+    ) -> None:
+        """Load the certificate, if any, and the authorities that clients' certificates must come from, if asked for.
 
         Raises:
-            EngineError: aioquic does not take the certificate or its key.
+            EngineError: aioquic does not take the certificate or its key, or the authorities cannot be read.
         """
         self._limits = limits
+        self._clients = None if clients is None else ClientVerifier(clients)
         self._server = self._configuration(is_client=False)
         if certificate is not None:
-            try:
-                self._server.load_cert_chain(certificate.chain, certificate.private_key)
-            except Exception as exc:
-                raise EngineError(f"aioquic does not take this certificate or key ({type(exc).__name__})") from exc
+            load_certificate(self._server, certificate, "aioquic")
 
     def server(
         self, initial_destination_id: bytes, peer_id: bytes, retry_source_id: bytes | None, now: float
@@ -341,7 +359,7 @@ class AioquicFactory:
             original_destination_connection_id=initial_destination_id,
             retry_source_connection_id=retry_source_id,
         )
-        connection.prepare(self._limits)
+        connection.prepare(self._limits, self._clients)
         return AioquicEngine(connection)
 
     def client(self, options: ClientOptions, address: Address, now: float) -> AioquicEngine:
@@ -354,6 +372,9 @@ class AioquicFactory:
         if options.ca_file is not None:
             check_authorities(options.ca_file)
             configuration.load_verify_locations(str(options.ca_file))
+        if options.certificate is not None:
+            check_certificate(options.certificate, CLIENT_NAMES)
+            load_certificate(configuration, options.certificate, "aioquic")
         connection = _Connection(configuration=configuration)
         connection.prepare(self._limits)
         peer: NetworkAddress = address

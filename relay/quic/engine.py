@@ -22,6 +22,7 @@ __all__ = [
     "Address",
     "Burst",
     "Certificate",
+    "ClientCheck",
     "ClientOptions",
     "Engine",
     "EngineError",
@@ -85,10 +86,20 @@ class TransportLimits:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Where a server's certificate chain and key are, as PEM files."""
+    """Where a certificate chain, leaf first, and its key are, as PEM files."""
 
     chain: Path
     private_key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCheck:
+    """That clients are asked for a certificate in the handshake, and whose (RFC 8446 §4.3.2)."""
+
+    ca_file: Path
+    "PEM file of the authorities that may have signed it."
+    is_required: bool
+    "False lets clients without one connect too. A bad one is refused in any case."
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +113,8 @@ class ClientOptions:
     is_verified: bool = True
     "False accepts any certificate. Only for tests."
     alpn: tuple[str, ...] = field(default=("h3",))
+    certificate: Certificate | None = None
+    "What to prove ourselves by when the server asks; None sends no certificate."
 
 
 Burst = tuple[list[bytes], Address]
@@ -184,6 +197,11 @@ class Engine(Protocol):
         them."""
 
     @property
+    def peer_certificate(self) -> bytes | None:
+        """Server: SHA-256 of the certificate that the client proved to own, once `Established` came; None when it was
+        not asked for one or has none."""
+
+    @property
     def is_over(self) -> bool:
         """True when nothing needs to be received, sent or timed any more."""
 
@@ -256,7 +274,11 @@ class EngineFactory(Protocol):
         """
 
     def client(self, options: ClientOptions, address: Address, now: float) -> Engine:
-        """A connection to `address`; `transmit` gives its first packets. Raises EngineError for a bad CA file."""
+        """A connection to `address`; `transmit` gives its first packets.
+
+        Raises:
+            EngineError: the authorities, or our certificate or key, cannot be used.
+        """
 
 
 def cut(prefix: bytes, data: bytes, segment: int, limit: int) -> list[bytes]:
@@ -270,24 +292,27 @@ def cut(prefix: bytes, data: bytes, segment: int, limit: int) -> list[bytes]:
     return [prefix + last] if last and len(prefix) + len(last) <= limit else []
 
 
-def load_factory(name: EngineName, limits: TransportLimits, certificate: Certificate | None) -> EngineFactory:
+def load_factory(
+    name: EngineName, limits: TransportLimits, certificate: Certificate | None, clients: ClientCheck | None = None
+) -> EngineFactory:
     """The factory of the engine called `name`, its library imported now.
 
     Args:
         name: which engine.
         limits: what connections announce and keep.
         certificate: the server's, or None for a client only.
+        clients: asks a server's clients for certificates, or None.
 
     Raises:
-        EngineError: the certificate or key cannot be read or do not belong together.
+        EngineError: the certificate, key or authorities cannot be used, or the engine cannot ask for certificates.
     """
     match name:
         case EngineName.QH3:
             from relay.quic.qh3_engine import Qh3Factory
 
-            return Qh3Factory(limits, certificate)
+            return Qh3Factory(limits, certificate, clients)
         case EngineName.AIOQUIC:
             from relay.quic.aioquic_engine import AioquicFactory
 
-            return AioquicFactory(limits, certificate)
+            return AioquicFactory(limits, certificate, clients)
     assert_never(name)

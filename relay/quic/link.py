@@ -165,6 +165,11 @@ class Link:
         """Largest DATAGRAM payload that can be sent now, in bytes; 0 when the peer takes none."""
         return self.engine.max_datagram_payload
 
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """SHA-256 of the certificate that the client proved to own; None when there is none."""
+        return self.engine.peer_certificate
+
     def send_stream(self, stream_id: int, data: bytes | memoryview, fin: bool = False) -> None:
         """Queue bytes on a stream; they are copied."""
         self.engine.send_stream(stream_id, data, fin)

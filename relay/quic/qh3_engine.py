@@ -7,6 +7,8 @@ What is done beyond `relay.quic.qh3_connection`, and why:
 - The core sends DATAGRAM frames at once, whatever the congestion window says. We queue them ourselves and hand over
   only what the window has room for (RFC 9221 §5.4), and drop the oldest when the queue is full.
 - The core raises for ever once a queued DATAGRAM frame cannot fit. So each is measured first.
+- Its TLS server is made for clients without certificates: it has no CertificateRequest to send, and computes the
+  client's Finished before the client's flight is there. So a relay that asks for certificates runs on aioquic.
 - The core finds its way to a client that moved too late, or not at all; `relay.quic.qh3_paths` knows the way.
 - The core refuses to write to a stream beyond the peer's limit. We park what is written until there is room.
 - The library takes a client's empty source connection id for none at all, and answers to the id that the client had
@@ -24,12 +26,13 @@ from qh3.quic.connection import QuicConnectionError
 from qh3.quic.events import HandshakeCompleted
 from qh3.quic.packet import QuicFrameType
 
-from relay.quic.certificate import check_authorities
+from relay.quic.certificate import CLIENT_NAMES, check_authorities, check_certificate, load_certificate
 from relay.quic.engine import (
     CONNECTION_ID_LENGTH,
     Address,
     Burst,
     Certificate,
+    ClientCheck,
     ClientOptions,
     Engine,
     EngineError,
@@ -65,6 +68,8 @@ class Qh3Engine:
 
     holds_connection = True
     has_sent_events = False
+    peer_certificate = None
+    "Its server never asks for one."
 
     def __init__(self, connection: Connection, limits: TransportLimits) -> None:
         self._connection = connection
@@ -296,21 +301,24 @@ class Qh3Engine:
 class Qh3Factory:
     """Makes connections on qh3."""
 
-    def __init__(self, limits: TransportLimits, certificate: Certificate | None) -> None:
+    def __init__(
+        self, limits: TransportLimits, certificate: Certificate | None, clients: ClientCheck | None = None
+    ) -> None:
         """Load the certificate, if any.
 
         Raises:
-            EngineError: qh3 does not take the certificate or its key.
+            EngineError: qh3 does not take the certificate or its key, or clients shall be asked for theirs.
         """
+        if clients is not None:
+            raise EngineError(
+                "tls.client_certificates: qh3 cannot ask clients for certificates; the engine aioquic can"
+            )
         self._limits = limits
         self._certificate = certificate
         self._substitute: EngineFactory | None = None
         self._server = self._configuration(is_client=False)
         if certificate is not None:
-            try:
-                self._server.load_cert_chain(certificate.chain, certificate.private_key)
-            except Exception as exc:
-                raise EngineError(f"qh3 does not take this certificate or key ({type(exc).__name__})") from exc
+            load_certificate(self._server, certificate, "qh3")
 
     def server(
         self, initial_destination_id: bytes, peer_id: bytes, retry_source_id: bytes | None, now: float
@@ -337,6 +345,9 @@ class Qh3Factory:
         if options.ca_file is not None:
             check_authorities(options.ca_file)
             configuration.cafile = str(options.ca_file)
+        if options.certificate is not None:
+            check_certificate(options.certificate, CLIENT_NAMES)
+            load_certificate(configuration, options.certificate, "qh3")
         connection = Connection(configuration=configuration)
         connection.connect(address, now)
         return Qh3Engine(connection, self._limits)

@@ -62,11 +62,11 @@ def _shown(path: SettingPath, value: object) -> object:
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
     if isinstance(value, BaseModel):
-        given = [name for name in type(value).model_fields if name in value.model_fields_set]
-        return {name: _shown((*path, name), getattr(value, name)) for name in given}
+        given = value.model_dump(exclude_unset=True)
+        return {name: _shown((*path, name), member) for name, member in given.items()}
     if isinstance(value, tuple):
         return [item if isinstance(item, int) else _shown((), item) for item in value]
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from relay.settings.problems import SettingsError, member_of, read_toml, reason_of
@@ -163,17 +163,23 @@ def _put_text(path: SettingPath, text: str, source: str, collected: _Collected) 
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, list):
-            example = "[25, 587]" if _holds_numbers(path) else '["a", "b"]'
-            collected.refuse(dotted(path), source, f"must be a JSON list, like {example}")
+            collected.refuse(dotted(path), source, f"must be a JSON list, like {_EXAMPLES[_item_kind(path)]}")
             return
     elif text == "" and is_optional(path):
         value = None
     collected.put(path, value, source)
 
 
-def _holds_numbers(path: SettingPath) -> bool:
+_EXAMPLES = {int: "[25, 587]", str: '["a", "b"]', BaseModel: '[{"a": 1}, {"a": 2}]'}
+"What a list looks like, by the kind of its items."
+
+
+def _item_kind(path: SettingPath) -> type:
     item = get_args(leaves()[path].annotation)[0]
-    return (get_args(item)[0] if get_origin(item) is Annotated else item) is int
+    kind = get_args(item)[0] if get_origin(item) is Annotated else item
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return BaseModel
+    return int if kind is int else str
 
 
 def _unknown(name: str, candidates: Iterable[str]) -> str:
@@ -188,9 +194,9 @@ def _describe(detail: ErrorDetails, sources: Mapping[SettingPath, str]) -> str:
     path: SettingPath = tuple(str(part) for part in place[:size])
     inside = member_of(place[size:])
     wrong = reason_of(detail)
-    members = re.match(r"([a-z_]+(?:, [a-z_]+)*): ", wrong)
-    if path in branches() and members is not None:
-        blamed = [(*path, name) for name in members[1].split(", ")]
+    members = re.match(r"([a-z_.]+(?:, [a-z_.]+)*): ", wrong)
+    if (not path or path in branches()) and members is not None:
+        blamed = [(*path, *name.split(".")) for name in members[1].split(", ")]
         names = ", ".join(f"{dotted(one)} ({sources.get(one, 'default')})" for one in blamed)
         return f"{names}: {wrong[members.end() :]}"
     given = detail["input"]

@@ -6,7 +6,7 @@ brings the sources together. The string below a field is its documentation, and 
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from relay.settings.branches import (
@@ -17,6 +17,7 @@ from relay.settings.branches import (
     ListenSettings,
     PolicySettings,
     QuicSettings,
+    QuotaSettings,
     ResolverSettings,
     TelemetrySettings,
     TemplateSettings,
@@ -48,9 +49,17 @@ class Settings(BaseSettings):
     policy: PolicySettings = Field(default_factory=PolicySettings)
     resolver: ResolverSettings = Field(default_factory=ResolverSettings)
     egress: EgressSettings = Field(default_factory=EgressSettings)
+    quotas: QuotaSettings = Field(default_factory=QuotaSettings)
     dial: DialSettings = Field(default_factory=DialSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
+
+    @model_validator(mode="after")
+    def _engine_can(self) -> Settings:
+        if self.tls.client_certificates != "off" and self.quic.engine == "qh3":
+            wrong = "qh3 cannot ask clients for certificates; the engine aioquic can"
+            raise ValueError(f"tls.client_certificates, quic.engine: {wrong}")
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -24,6 +24,7 @@ __all__ = [
     "encode_basic_entry",
     "encode_preshared_entry",
     "parse_basic_entry",
+    "parse_client_entry",
     "parse_domain",
     "parse_duration",
     "parse_port_range",
@@ -35,6 +36,7 @@ _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)?")
 _UNITS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _PRESHARED = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
+_CLIENT = re.compile(r"([a-z0-9][a-z0-9._-]{0,63})=(?:sha256:([0-9A-Fa-f]{2}(?::?[0-9A-Fa-f]{2}){31})|\*)")
 _BASIC = re.compile(
     r"([^:\x00-\x1f\x7f]{1,128}):scrypt:(\d{1,8}),(\d{1,3}),(\d{1,3}):([\w-]{16,86}):([\w-]{43})", re.A
 )
@@ -198,6 +200,21 @@ def parse_basic_entry(entry: str) -> BasicEntry:
     except binascii.Error:
         raise ValueError("must have salt and hash in base64url") from None
     return BasicEntry(found[1], cost, salt, digest)
+
+
+def parse_client_entry(entry: str) -> tuple[str, bytes | None]:
+    """Read `name=sha256:<64 hex digits>`, colons between them or not, or `name=*`.
+
+    Returns:
+        The principal's name, and the SHA-256 of its certificate; None for any other certificate.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    found = _CLIENT.fullmatch(entry)
+    if found is None:
+        raise ValueError('must be "name=sha256:" and the 64 hex digits of a certificate\'s fingerprint, or "name=*"')
+    return found[1], None if found[2] is None else bytes.fromhex(found[2].replace(":", ""))
 
 
 def encode_basic_entry(entry: BasicEntry) -> str:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from relay.telemetry.logs import ALLOWED_FIELDS, LogFormat, LogLevel, configure_logging, get_logger
-from relay.telemetry.metrics import CounterMetrics, DropReason, LimitName, Metric, MetricKind, Metrics, NoMetrics
+from relay.telemetry.metrics import (
+    CounterMetrics,
+    DropReason,
+    LimitName,
+    Metric,
+    MetricKind,
+    Metrics,
+    NoMetrics,
+    QuotaName,
+)
 
 __all__ = [
     "ALLOWED_FIELDS",
@@ -16,6 +25,7 @@ __all__ = [
     "MetricKind",
     "Metrics",
     "NoMetrics",
+    "QuotaName",
     "configure_logging",
     "get_logger",
 ]

@@ -9,7 +9,16 @@ from __future__ import annotations
 from enum import Enum, StrEnum
 from typing import Protocol
 
-__all__ = ["CounterMetrics", "DropReason", "LimitName", "Metric", "MetricKind", "Metrics", "NoMetrics"]
+__all__ = [
+    "CounterMetrics",
+    "DropReason",
+    "LimitName",
+    "Metric",
+    "MetricKind",
+    "Metrics",
+    "NoMetrics",
+    "QuotaName",
+]
 
 
 class MetricKind(Enum):
@@ -40,6 +49,8 @@ class Metric(Enum):
     BYTES_TO_CLIENT = ("bytes_to_client", MetricKind.COUNTER, "Payload bytes relayed to clients, by kind.")
     DATAGRAMS_DROPPED = ("datagrams_dropped", MetricKind.COUNTER, "Datagrams and packets dropped, by reason.")
     LIMITS_HIT = ("limits_hit", MetricKind.COUNTER, "Times that a bound of the settings bit, by limit.")
+    QUOTAS_HIT = ("quotas_hit", MetricKind.COUNTER, "Times that a principal's quota bit, by quota.")
+    PRINCIPALS_TRACKED = ("principals_tracked", MetricKind.GAUGE, "Principals whose use is remembered for quotas.")
     HOOK_FAILURES = ("hook_failures", MetricKind.COUNTER, "Hooks that raised or gave no verdict, by phase.")
     DNS_QUERIES = ("dns_queries", MetricKind.COUNTER, "Questions sent to upstream resolvers.")
     DNS_CACHE_HITS = ("dns_cache_hits", MetricKind.COUNTER, "Questions answered from the cache.")
@@ -92,6 +103,19 @@ class LimitName(StrEnum):
     CONNECTION_BUFFER = "connection_buffer"
     DRAIN = "drain"
     WRITE_STALL = "write_stall"
+
+
+class QuotaName(StrEnum):
+    """The quotas of `settings.quotas`, as labels."""
+
+    TUNNELS = "tunnels"
+    "A principal had as many tunnels as it may have at the same time."
+    RATE = "rate"
+    "It asked for new tunnels faster than it may."
+    BYTES = "bytes"
+    "Its bytes of the period were used up: a tunnel was refused, or closed."
+    PRINCIPALS = "principals"
+    "There was no room to remember one more principal."
 
 
 class Metrics(Protocol):

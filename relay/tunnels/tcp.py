@@ -271,6 +271,11 @@ class TcpSplice(Tunnel):
             self._stall_timer.cancel()
             self._stall_timer = None
 
+    @property
+    def relayed(self) -> int:
+        """Bytes written to the socket and read from it."""
+        return self._sent + self._received
+
     # What `Tunnel.close` calls.
 
     def release_socket(self, outcome: Outcome) -> None:

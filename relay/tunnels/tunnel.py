@@ -52,6 +52,11 @@ class Tunnel:
         """Whether the tunnel has its outcome."""
         return self.closed.done()
 
+    @property
+    def relayed(self) -> int:
+        """Payload bytes so far, both directions together; the data path counts them anyway."""
+        raise NotImplementedError
+
     def close(self, outcome: Outcome) -> None:
         """End the tunnel: release the socket, end the exchange, count. Later calls do nothing."""
         if self.closed.done():

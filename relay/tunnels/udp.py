@@ -125,6 +125,11 @@ class UdpRelay(DatagramSink, Tunnel):
         pieces = [data[start : start + segment] for start in range(0, len(data), segment)] if data else [b""]
         self.exchange.write(b"".join(map(encode, pieces)))
 
+    @property
+    def relayed(self) -> int:
+        """Bytes of all payloads sent to the target and received from it."""
+        return self._sent_bytes + self._received_bytes
+
     # What `Tunnel.close` calls.
 
     def release_socket(self, outcome: Outcome) -> None:

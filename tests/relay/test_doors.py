@@ -11,7 +11,7 @@ INSIDE = {"relay.settings.problems", "relay.settings.schema"}
 "Modules that serve their own room only."
 
 
-@pytest.mark.parametrize("room", ["settings", "telemetry", "hooks", "auth", "policy", "resolver", "egress"])
+@pytest.mark.parametrize("room", ["settings", "telemetry", "hooks", "auth", "policy", "quota", "resolver", "egress"])
 def test_the_door_is_the_sum_of_its_modules(room: str) -> None:
     door = importlib.import_module(f"relay.{room}")
     names: list[str] = []

@@ -95,6 +95,12 @@ def test_challenges_are_for_407_only() -> None:
     assert dict(response_fields(found, "r")).keys() == {b"proxy-status"}
 
 
+def test_retry_after_says_when_if_that_is_known() -> None:
+    found = Failure(FailureKind.RATE_LIMITED, Side.CLIENT, retry_after=300)
+    assert dict(response_fields(found, "r"))[b"retry-after"] == b"300"
+    assert dict(response_fields(failure(FailureKind.RATE_LIMITED), "r"))[b"retry-after"] == b"5"
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [

@@ -26,6 +26,7 @@ from relay.settings import (
     encode_basic_entry,
     load_settings,
     parse_basic_entry,
+    parse_client_entry,
     parse_duration,
     parse_preshared_entry,
     parse_upstream,
@@ -34,6 +35,7 @@ from relay.settings import (
     require_certificate,
     resolver_upstreams,
     system_upstreams,
+    values,
 )
 from relay.settings.schema import dotted, leaves
 
@@ -317,11 +319,14 @@ def problem_of(parse: Callable[[], object]) -> str:
     return ""
 
 
+OUR_WORDS = Path(values.__file__).read_text(encoding="utf-8")
+
+
 @given(st.text(max_size=80))
 def test_value_parsers_raise_only_value_errors_that_do_not_quote(text: str) -> None:
-    for parse in (parse_duration, parse_upstream, parse_preshared_entry, parse_basic_entry):
+    for parse in (parse_duration, parse_upstream, parse_preshared_entry, parse_basic_entry, parse_client_entry):
         found = problem_of(partial(parse, text))
-        assert len(text) < 4 or text not in found
+        assert len(text) < 4 or text not in found or text in OUR_WORDS
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=20), st.text(max_size=20), min_size=1, max_size=4))
@@ -378,3 +383,110 @@ def test_the_probe_says_no_where_sockets_fail(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("socket.socket", refuse)
     assert probe_capabilities() == Capabilities(gso=False, gro=False, ipv6=False, reuseport=False)
+
+
+def test_client_entries() -> None:
+    digits = "AB:" * 31 + "cd"
+    assert parse_client_entry(f"first-hop=sha256:{digits}") == ("first-hop", bytes([0xAB] * 31 + [0xCD]))
+    assert parse_client_entry(f"a=sha256:{'0f' * 32}") == ("a", bytes([0x0F] * 32))
+    assert parse_client_entry("others=*") == ("others", None)
+    for wrong in (
+        "",
+        "=*",
+        "a",
+        "a=",
+        "A=*",
+        f"a=sha256:{'0f' * 31}",
+        f"a=sha256:{'0f' * 33}",
+        f"a={'0f' * 32}",
+        "a=**",
+    ):
+        with pytest.raises(ValueError, match=r'^must be "name=sha256:"'):
+            parse_client_entry(wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"quotas.rate": "fast"}, "quotas.rate (from the command line): must be a number, not fast"),
+        ({"quotas.rate": "nan"}, "quotas.rate (from the command line): must be 0.001..100000, not nan"),
+        ({"quotas.tunnels": "0"}, "quotas.tunnels (from the command line): must be 1..10000000, not 0"),
+        (
+            {"quotas.burst": "2"},
+            "quotas.burst (from the command line), quotas.rate (default): the first has no effect without the second",
+        ),
+        ({"quotas.bytes": "1"}, "quotas.bytes (from the command line): must be 1KiB or more, not 1"),
+        (
+            {"quotas.overrides": "{}"},
+            'quotas.overrides (from the command line): must be a JSON list, like [{"a": 1}, {"a": 2}]',
+        ),
+        (
+            {"tls.client_certificates": "optional", "quotas.tunnels": "5"},
+            "tls.client_ca (default): must name a PEM file when clients are asked for certificates",
+        ),
+        (
+            {"tls.client_ca": "x.pem"},
+            "tls.client_certificates (default), tls.client_ca (from the command line), tls.clients (default): "
+            "the first is off, so the others do nothing",
+        ),
+        (
+            {"tls.client_certificates": "required", "tls.client_ca": "x.pem"},
+            "tls.client_certificates (from the command line), quic.engine (default): "
+            "qh3 cannot ask clients for certificates; the engine aioquic can",
+        ),
+        (
+            {
+                "quic.engine": "aioquic",
+                "tls.client_certificates": "required",
+                "tls.client_ca": "x",
+                "tls.clients": "[1]",
+            },
+            "tls.clients[0] (from the command line): must be text, not 1",
+        ),
+        (
+            {
+                "quic.engine": "aioquic",
+                "tls.client_certificates": "required",
+                "tls.client_ca": "x",
+                "tls.clients": '["a=*", "b=*"]',
+            },
+            "tls.clients (from the command line): must have one entry per certificate",
+        ),
+    ],
+)
+def test_mistakes_in_quotas_and_client_certificates(given: dict[str, str], expected: str) -> None:
+    assert message(None, None, given) == expected
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ('"x"', "[0] (from the command line): must be a table, not x"),
+        ('{"tunnels": 1}', "[0] (from the command line): must name either a principal or a scheme"),
+        ('{"principal": "a", "scheme": "basic", "rate": 1}', "[0] (from the command line): must name either"),
+        ('{"principal": "", "rate": 1}', "[0] (from the command line): must name a principal that is not empty"),
+        ('{"principal": "a"}', "[0] (from the command line): must set one of tunnels, rate, burst and bytes"),
+        ('{"principal": "a", "tunnel": 1}', "[0].tunnel (from the command line): is no member"),
+        ('{"principal": "a", "tunnels": "many"}', "[0].tunnels (from the command line): must be a whole number"),
+        ('{"scheme": "magic", "tunnels": 1}', "[0].scheme (from the command line): must be 'open', 'preshared'"),
+        ('{"principal": "a", "rate": 1}, {"principal": "a", "bytes": "1GiB"}', " (from the command line): must have"),
+        ('{"principal": "a", "burst": 1}', " (from the command line): burst has no effect without rate"),
+    ],
+)
+def test_mistakes_in_tables_say_where(table: str, expected: str) -> None:
+    assert message(None, None, {"quotas.overrides": f"[{table}]"}).startswith(f"quotas.overrides{expected}")
+
+
+def test_tables_of_every_source_come_out_as_they_went_in(file: Path) -> None:
+    file.write_text(
+        "[[quotas.overrides]]\nprincipal = 'preshared-1'\ntunnels = 'unlimited'\nbytes = '5GiB'\n"
+        "[[quotas.overrides]]\nscheme = 'basic'\nrate = 0.5\n"
+    )
+    text = '[{"principal": "preshared-1", "tunnels": "unlimited", "bytes": "5GiB"}, {"scheme": "basic", "rate": 0.5}]'
+    settings = load_settings(file)
+    assert load_settings(None, {"RELAY_QUOTAS__OVERRIDES": text}) == settings
+    assert load_settings(None, None, {"quotas.overrides": text}) == settings
+    dumped = dump_settings(settings)
+    assert '{principal = "preshared-1", tunnels = "unlimited", bytes = 5368709120}' in dumped
+    file.write_text(dumped)
+    assert load_settings(file) == settings

@@ -7,6 +7,7 @@ from relay.settings.branches.dial import DialSettings
 from relay.settings.branches.egress import EgressSettings
 from relay.settings.branches.limits import LimitSettings
 from relay.settings.branches.policy import PolicyRule, PolicySettings
+from relay.settings.branches.quotas import QuotaOverride, QuotaSettings
 from relay.settings.branches.resolver import ResolverSettings
 from relay.settings.branches.serving import ListenSettings, QuicSettings, TemplateSettings, TlsSettings
 from relay.settings.branches.telemetry import TelemetrySettings
@@ -20,6 +21,8 @@ __all__ = [
     "PolicyRule",
     "PolicySettings",
     "QuicSettings",
+    "QuotaOverride",
+    "QuotaSettings",
     "ResolverSettings",
     "TelemetrySettings",
     "TemplateSettings",

@@ -57,7 +57,7 @@ def lasting(low: float, high: float) -> AfterValidator:
 
     def check(value: timedelta) -> timedelta:
         if not low <= value.total_seconds() <= high:
-            raise ValueError(f"must last {low:g}..{high:g} seconds")
+            raise ValueError(f"must last {low:.15g}..{high:.15g} seconds")
         return value
 
     return AfterValidator(check)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ByteSize
+from pydantic import AfterValidator, ByteSize, model_validator
 
 from masque.errors import LocalMisuse
 from masque.template import DEFAULT_UDP_TEMPLATE, Template
-from relay.settings.branches.bounds import MIB, Branch, IpText, sized, within
+from relay.settings.branches.bounds import MIB, Branch, IpText, readable_by, sized, within
+from relay.settings.values import parse_client_entry
 
 __all__ = ["ListenSettings", "QuicSettings", "TemplateSettings", "TlsSettings"]
 
@@ -32,12 +33,35 @@ class ListenSettings(Branch):
 
 
 class TlsSettings(Branch):
-    """How the relay proves who it is. Both files are needed to serve."""
+    """How the relay proves who it is, and whether its clients must. The first two files are needed to serve."""
 
     certificate: Path | None = None
     """A PEM file with the certificate and its chain."""
     private_key: Path | None = None
     """A PEM file with the certificate's private key."""
+    client_certificates: Literal["off", "optional", "required"] = "off"
+    """Whether clients are asked for a certificate in the handshake. Where they are, a bad one ends the handshake, and
+    with `required` so does none. Only the engine aioquic can ask."""
+    client_ca: Path | None = None
+    """A PEM file with the authorities that sign clients' certificates."""
+    clients: tuple[Annotated[str, readable_by(parse_client_entry)], ...] = ()
+    """Whom a certificate admits to tunnels without other credentials: `name=sha256:` and the certificate's
+    fingerprint, or `name=*` for all others that are good. The name is the principal's. A certificate that no entry is
+    for admits to the connection only."""
+
+    @model_validator(mode="after")
+    def _client_certificates(self) -> TlsSettings:
+        if self.client_certificates == "off":
+            if self.clients or self.client_ca is not None:
+                raise ValueError(
+                    "client_certificates, client_ca, clients: the first is off, so the others do nothing"
+                )
+        elif self.client_ca is None:
+            raise ValueError("client_ca: must name a PEM file when clients are asked for certificates")
+        marks = [parse_client_entry(entry)[1] for entry in self.clients]
+        if len(set(marks)) != len(marks):
+            raise ValueError("clients: must have one entry per certificate")
+        return self
 
 
 class QuicSettings(Branch):

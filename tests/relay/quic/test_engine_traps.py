@@ -7,12 +7,16 @@ engine's remedy for it can go too; where a name is gone, the engine needs anothe
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
+from qh3 import tls as qh3_tls
 from qh3.quic.configuration import QuicConfiguration as Qh3Configuration
 
-from relay.quic.engine import EngineName, Terminated, TransportLimits, load_factory
+from relay.quic.client_check import ClientVerifier
+from relay.quic.engine import ClientCheck, ClientOptions, EngineName, Terminated, TransportLimits, load_factory
+from tests.relay.quic.authority import Issued
 from tests.relay.quic.network import SERVER, Network, Pki, library_client
 
 AIOQUIC_CONNECTION = [
@@ -33,6 +37,8 @@ AIOQUIC_CONNECTION = [
     "_unblock_streams",
     "_on_connection_limit_delivery",
     "_on_max_stream_data_delivery",
+    "_initialize",
+    "tls",
 ]
 AIOQUIC_STREAM = [
     "max_stream_data_local",
@@ -41,6 +47,14 @@ AIOQUIC_STREAM = [
     "receiver",
     "sender",
     "stream_id",
+]
+AIOQUIC_TLS = [
+    "_request_client_certificate",
+    "_peer_certificate",
+    "_peer_certificate_chain",
+    "_receive_buffer",
+    "_server_handle_certificate",
+    "_set_peer_certificate",
 ]
 QH3_CONNECTION = [
     "_create_core",
@@ -101,6 +115,7 @@ class TestAioquic:
         stream = connection._streams[0]
         assert [name for name in AIOQUIC_CONNECTION if not hasattr(connection, name)] == []
         assert [name for name in AIOQUIC_STREAM if not hasattr(stream, name)] == []
+        assert [name for name in AIOQUIC_TLS if not hasattr(connection.tls, name)] == []
         assert stream.sender._buffer_stop == 1
         assert stream.sender.highest_offset == 0
         assert stream.receiver.starting_offset() == 0
@@ -152,6 +167,27 @@ class TestAioquic:
         peer.connection.reset_stream(4, 1)
         network.run(0.1)
         assert network.server_end.of(Terminated) == [Terminated(4)], "STREAM_LIMIT_ERROR"
+
+    def test_it_believes_any_certificate_of_a_client(self, pki: Pki, tmp_path: Path, monkeypatch: Any) -> None:
+        """If the handshake fails, aioquic looks at who signed it: `ServerContext` may leave that to it."""
+        stranger = Issued.root("stranger").issue().write(tmp_path, "stranger")
+        monkeypatch.setattr(ClientVerifier, "verify", lambda _self, _chain: None)
+        servers = load_factory(
+            EngineName.AIOQUIC, TransportLimits(), pki.certificate, ClientCheck(pki.ca_file, is_required=True)
+        )
+        options = ClientOptions("localhost", ca_file=pki.ca_file, certificate=stranger)
+        clients = load_factory(EngineName.AIOQUIC, TransportLimits(), None)
+        network = Network(clients.client(options, SERVER, Network.START), servers)
+        network.establish()
+        assert network.server.peer_certificate is not None
+
+    def test_it_issues_no_tickets_unasked(self, pki: Pki) -> None:
+        """A resumed session has no certificate: with tickets, `ServerContext` would have to refuse them."""
+        network = engines(pki, EngineName.AIOQUIC)
+        context = network.server._connection.tls  # type: ignore[attr-defined]
+        assert context.get_session_ticket_cb is None
+        assert context.new_session_ticket_cb is None
+        assert not context.session_resumed
 
 
 class TestQh3:
@@ -238,3 +274,9 @@ class TestQh3:
         names = [field.name for field in dataclasses.fields(Qh3Configuration)]
         assert "max_data" in names
         assert not [name for name in names if "streams" in name]
+
+    def test_its_server_has_no_place_for_a_clients_certificate(self) -> None:
+        """If there is one now, `quic.engine` qh3 may be able to ask for certificates too."""
+        states = {state.name for state in qh3_tls.State if state.name.startswith("SERVER_")}
+        assert states == {"SERVER_EXPECT_CLIENT_HELLO", "SERVER_EXPECT_FINISHED", "SERVER_POST_HANDSHAKE"}
+        assert not hasattr(qh3_tls, "push_certificate_request")
