@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint types imports bench bench-peers interop clean
+.PHONY: help run demo test lint types imports bench bench-peers interop egress clean
 
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -44,12 +44,16 @@ imports: $(STAMP) ## the direction of imports (docs/architecture.md)
 
 bench: $(BENCH_STAMP) ## the relay beside Envoy and the kernel's floor, in one run
 	@$(BIN)/python -m interop.bench $(ARGS)
+	@$(BIN)/python -m interop.bench.egress
 
 bench-peers: $(BENCH_STAMP) ## the relay beside its peers, with a compiled load generator; needs Rust and Go
 	@$(BIN)/python -m interop.bench.peers $(ARGS)
 
 interop: $(BENCH_STAMP) ## all peers, written to interop/RESULTS.md; or PEER=... CASE=... for some, ARGS=... for more
 	@$(BIN)/python -m interop.matrix $(if $(PEER)$(CASE)$(ARGS),,--update) $(if $(PEER),--peer $(PEER)) $(if $(CASE),--case $(CASE)) $(ARGS)
+
+egress: $(STAMP) ## 10,000 tunnels from 200 addresses, seen from another network namespace; needs root
+	@$(BIN)/python -m interop.egress $(ARGS)
 
 clean: ## remove the virtual environment, caches and generated certificates
 	rm -rf $(VENV) .run .mypy_cache .ruff_cache .hypothesis build *.egg-info

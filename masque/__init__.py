@@ -20,6 +20,18 @@ from masque.connect_udp import (
 from masque.datagram import MAX_QUARTER_STREAM_ID, MAX_UDP_PAYLOAD, encode_prefix, parse_context, parse_datagram
 from masque.errors import ErrorCode, LimitExceeded, LocalMisuse, Malformed, MasqueError, Reach, RequestRejected
 from masque.fields import CAPSULE_PROTOCOL_TRUE, get_field, get_fields, has_content_fields, parse_capsule_protocol
+from masque.geo import (
+    GEOHASH_HINT,
+    IP_GEO_HINT,
+    Location,
+    check_country,
+    check_geohash,
+    check_region,
+    geohash_distance,
+    geohash_overlaps,
+    parse_geohash_hint,
+    parse_ip_geo_hint,
+)
 from masque.head import Fields, RequestHead, ResponseHead
 from masque.proxy_status import ProxyErrorType, ProxyStatus, encode_proxy_status, parse_proxy_status
 from masque.request import TunnelRequest, parse_request
@@ -41,6 +53,8 @@ __all__ = [
     "CAPSULE_PROTOCOL_TRUE",
     "CONNECT_UDP",
     "DEFAULT_UDP_TEMPLATE",
+    "GEOHASH_HINT",
+    "IP_GEO_HINT",
     "MAX_QUARTER_STREAM_ID",
     "MAX_UDP_PAYLOAD",
     "VARINT_MAX",
@@ -54,6 +68,7 @@ __all__ = [
     "IPAddress",
     "LimitExceeded",
     "LocalMisuse",
+    "Location",
     "Malformed",
     "MasqueError",
     "ProxyErrorType",
@@ -68,6 +83,9 @@ __all__ = [
     "build_target",
     "check_connect_response",
     "check_connect_udp_response",
+    "check_country",
+    "check_geohash",
+    "check_region",
     "connect_head",
     "connect_udp_head",
     "connect_udp_response_fields",
@@ -76,6 +94,8 @@ __all__ = [
     "encode_prefix",
     "encode_proxy_status",
     "encode_varint",
+    "geohash_distance",
+    "geohash_overlaps",
     "get_field",
     "get_fields",
     "has_content_fields",
@@ -85,7 +105,9 @@ __all__ = [
     "parse_connect_udp",
     "parse_context",
     "parse_datagram",
+    "parse_geohash_hint",
     "parse_host",
+    "parse_ip_geo_hint",
     "parse_port",
     "parse_proxy_status",
     "parse_request",

@@ -11,7 +11,7 @@ import errno
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-__all__ = ["Failure", "FailureKind", "RelayError", "Side", "failure_from_os_error"]
+__all__ = ["Failure", "FailureKind", "RelayError", "Remark", "Side", "failure_from_os_error"]
 
 
 class Side(StrEnum):
@@ -55,6 +55,23 @@ class FailureKind(StrEnum):
     "The relay is about to stop and takes nothing new."
     TUNNEL_IDLE = "tunnel_idle"
     "Nothing passed through the tunnel for its idle time."
+    LOCATION_UNAVAILABLE = "location_unavailable"
+    "The relay has no egress address where the client asks to be."
+
+
+class Remark(StrEnum):
+    """What a client is told beside an error type, in `details` of Proxy-Status (RFC 9209 §2.1.5)."""
+
+    LOCATION_INVALID = "location_invalid"
+    "The location hint cannot be read."
+    LOCATION_UNAVAILABLE = "location_unavailable"
+    "No egress address is in the country asked for."
+    LOCATION_COARSER = "location_coarser"
+    "The egress address is in the country asked for, and not in the place."
+    LOCATION_ELSEWHERE = "location_elsewhere"
+    "The egress address is in another country than the one asked for."
+    EGRESS_UNAVAILABLE = "egress_unavailable"
+    "No egress address of the place can be used just now."
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +90,8 @@ class Failure:
     "The extended DNS error code (RFC 8914), as RFC 9209 §2.3.2 passes it on."
     challenges: tuple[bytes, ...] = ()
     "`Proxy-Authenticate` values of a 407 (RFC 9110 §11.7.1)."
+    remark: Remark | None = None
+    "What else the client is told."
     retry_after: int | None = None
     "Seconds after which a RATE_LIMITED client may come again (RFC 9110 §10.2.3); None leaves it to `relay.outcome`."
     cause: BaseException | None = field(default=None, repr=False, compare=False)

@@ -2,7 +2,7 @@
 
 `Outcome` is how an exchange ended. The functions here are total over `FailureKind` and map it to an HTTP
 status (RFC 9110 §15), an HTTP/3 code (RFC 9114 §8.1), a `Proxy-Status` member (RFC 9209) and a metric
-label. Nothing but the enum's name, a DNS code and the configured identity ever reaches the wire.
+label. Nothing but enums' names, a DNS code and the configured identity ever reaches the wire.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import assert_never
 from masque.errors import ErrorCode
 from masque.head import Fields
 from masque.proxy_status import ProxyErrorType, ProxyStatus, encode_proxy_status
-from relay.errors import Failure, FailureKind, Side
+from relay.errors import Failure, FailureKind, Remark, Side
 
 __all__ = [
     "Ending",
     "Outcome",
+    "accepted_fields",
     "h3_code",
     "http_status",
     "metric_label",
@@ -91,6 +92,8 @@ def _status_of(kind: FailureKind) -> int:
             return 502
         case FailureKind.DESTINATION_UNAVAILABLE | FailureKind.CONNECTION_LIMIT_REACHED | FailureKind.RELAY_DRAINING:
             return 503
+        case FailureKind.LOCATION_UNAVAILABLE:
+            return 503
         case (
             FailureKind.DNS_TIMEOUT
             | FailureKind.CONNECTION_TIMEOUT
@@ -136,6 +139,7 @@ def h3_code(failure: Failure) -> ErrorCode:
             | FailureKind.CONNECTION_READ_TIMEOUT
             | FailureKind.CONNECTION_WRITE_TIMEOUT
             | FailureKind.CONNECTION_LIMIT_REACHED
+            | FailureKind.LOCATION_UNAVAILABLE
         ):
             return ErrorCode.H3_CONNECT_ERROR
         case _:
@@ -149,6 +153,8 @@ def proxy_error(kind: FailureKind) -> ProxyErrorType | None:
             return ProxyErrorType.HTTP_REQUEST_DENIED
         case FailureKind.RATE_LIMITED:
             return ProxyErrorType.HTTP_REQUEST_ERROR
+        case FailureKind.LOCATION_UNAVAILABLE:
+            return ProxyErrorType.PROXY_CONFIGURATION_ERROR
         case FailureKind.CLIENT_ABORTED | FailureKind.RELAY_DRAINING | FailureKind.TUNNEL_IDLE:
             return None
         case (
@@ -194,6 +200,7 @@ def proxy_status(failure: Failure, identity: str) -> bytes | None:
             error=error,
             rcode=failure.rcode if is_dns else None,
             info_code=failure.info_code if is_dns else None,
+            details=None if failure.remark is None else failure.remark.value,
         )
     )
 
@@ -201,6 +208,13 @@ def proxy_status(failure: Failure, identity: str) -> bytes | None:
 def metric_label(outcome: Outcome) -> StrEnum:
     """Return the label that metrics and logs know an outcome by. It is a string, and one of two enums."""
     return Ending.CLOSED if outcome.failure is None else outcome.failure.kind
+
+
+def accepted_fields(remark: Remark | None, identity: str) -> Fields:
+    """Return what a 200 has besides its protocol's own fields: Proxy-Status where there is something to say."""
+    if remark is None:
+        return ()
+    return ((b"proxy-status", encode_proxy_status(ProxyStatus(identity, details=remark.value))),)
 
 
 def response_fields(failure: Failure, identity: str) -> Fields:

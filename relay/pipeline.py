@@ -31,11 +31,10 @@ from relay.hooks import (
     Reject,
     TunnelKind,
 )
-from relay.outcome import Outcome, http_status, metric_label, response_fields
+from relay.outcome import Outcome, accepted_fields, http_status, metric_label, response_fields
 from relay.poller import Poller
-from relay.quic.socket import connect_udp
 from relay.telemetry import LimitName, Metric, Metrics, get_logger
-from relay.tunnels import Dialer, TcpSplice, Tunnel, TunnelLimits, UdpRelay
+from relay.tunnels import Dialer, TcpSplice, Tunnel, TunnelLimits, UdpRelay, open_udp
 
 __all__ = ["Pipeline", "PipelineLimits"]
 
@@ -172,7 +171,7 @@ class Pipeline:
         if exchange.is_aborted:
             sock.close()
             raise RelayError(Failure(FailureKind.CLIENT_ABORTED, Side.CLIENT))
-        self._accept(exchange, ())
+        self._accept(exchange, context, ())
         return TcpSplice(exchange, sock, self._poller, self._limits.tcp, self._metrics)
 
     async def _open_udp(
@@ -180,25 +179,28 @@ class Pipeline:
     ) -> Tunnel:
         """Make a connected socket to the first address that has a route, and answer (RFC 9298 §3.1)."""
         failure = Failure(FailureKind.DESTINATION_IP_UNROUTABLE, Side.TARGET)
+
+        async def choose(address: IPAddress) -> EgressBinding:
+            return _unless_rejected(await self._chain.choose_egress(context, address))
+
         for address in self._dialer.order(addresses):
-            binding = _unless_rejected(await self._chain.choose_egress(context, address))
-            source = None if binding.source is None else str(binding.source)
             try:
-                sock = connect_udp(str(address), context.target.port, source)
+                sock = await open_udp(address, context.target.port, choose)
             except OSError as error:
                 failure = failure_from_os_error(error)
                 continue
             if exchange.is_aborted:
                 sock.close()
                 raise RelayError(Failure(FailureKind.CLIENT_ABORTED, Side.CLIENT))
-            self._accept(exchange, connect_udp_response_fields())
+            self._accept(exchange, context, connect_udp_response_fields())
             return UdpRelay(exchange, sock, self._poller, self._limits.udp, self._metrics)
         raise RelayError(failure)
 
-    def _accept(self, exchange: Exchange, fields: Fields) -> None:
+    def _accept(self, exchange: Exchange, context: ExchangeContext, fields: Fields) -> None:
         """Answer 200. From here on the tunnel, and not this task, learns of an abort."""
         exchange.on_abort = None
-        exchange.respond(ResponseHead(200, fields))
+        remark = None if context.egress is None else context.egress.remark
+        exchange.respond(ResponseHead(200, fields + accepted_fields(remark, self._identity)))
 
     def _refuse(self, exchange: Exchange, failure: Failure) -> None:
         """Answer with the failure's status, or nothing when the client is gone."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from masque.h3 import H3Limits
 from masque.template import Template
 from relay.auth import auth_hooks, certificate_hooks
-from relay.egress import egress_hooks
+from relay.egress import Egress, StatusSocket, bind_status, describe_plan, serving_status
 from relay.exchange import EarlyLimits
 from relay.hooks import Application, HookChain, Hooks
 from relay.ingress import Drain, H3Ingress
@@ -70,6 +70,10 @@ class Startup:
     "The resolvers to ask."
     rules: tuple[Rule, ...]
     "The policy's rules."
+    egress: Egress
+    "The addresses to leave from."
+    status: StatusSocket | None = None
+    "Where the operator may ask about them."
 
 
 def prepare(settings: Settings) -> Startup:
@@ -77,7 +81,7 @@ def prepare(settings: Settings) -> Startup:
 
     Raises:
         relay.settings.SettingsError: a certificate or key is not set, no resolver is known, or the key of stateless
-            resets or the policy's rules cannot be used.
+            resets, the policy's rules or the egress pools cannot be used.
         relay.quic.engine.EngineError: the certificate, its key or the clients' authorities cannot be used.
         OSError: the address cannot be bound.
     """
@@ -89,9 +93,15 @@ def prepare(settings: Settings) -> Startup:
     factory = load_factory(EngineName(settings.quic.engine), transport, certificate, clients)
     upstreams = resolver_upstreams(settings)
     rules = read_rules(settings.policy)
+    egress = Egress(settings.egress)
     quic = settings.quic
     sock = bind_udp(settings.listen.host, settings.listen.port, quic.receive_buffer, quic.send_buffer)
-    return Startup(settings, sock, certificate, clients, transport, factory, upstreams, rules)
+    try:
+        status = None if settings.egress.status is None else bind_status(settings.egress.status)
+    except SettingsError:
+        sock.close()
+        raise
+    return Startup(settings, sock, certificate, clients, transport, factory, upstreams, rules, egress, status)
 
 
 def client_check(settings: Settings) -> ClientCheck | None:
@@ -125,19 +135,23 @@ def _reset_key(path: Path | None) -> bytes | None:
     return key
 
 
-def own_addresses(settings: Settings, address: Address) -> OwnAddresses:
-    """What tunnels may not lead back to, of a relay that listens at an address.
+def own_addresses(settings: Settings, address: Address, egress: Egress | None = None) -> OwnAddresses:
+    """What tunnels may not lead back to, of a relay that listens at an address and leaves from some.
 
-    Nothing at all when `policy.allow_own` is set.
+    Nothing at all when `policy.allow_own` is set. Without `egress`, the pools are read.
+
+    Raises:
+        relay.settings.SettingsError: the pools cannot be used.
     """
     if settings.policy.allow_own:
         return OwnAddresses()
     listener = ipaddress.ip_address(address[0].partition("%")[0])
-    mine = [one for one in (listener, settings.egress.ipv4, settings.egress.ipv6) if one is not None]
     is_local = probe_local_routes()
     if is_local is None:
         _log.warning("own_addresses_unknown")
-    networks = [ipaddress.ip_network(one) for one in mine if not one.is_unspecified]
+    networks = list((egress or Egress(settings.egress)).own_addresses())
+    if not listener.is_unspecified:
+        networks.append(ipaddress.ip_network(listener))
     return OwnAddresses(networks, (listener, address[1]), is_local)
 
 
@@ -181,7 +195,10 @@ class Server:
         self._transport = startup.transport
         self._factory = startup.factory
         self._upstreams = startup.upstreams
-        self._own = own_addresses(startup.settings, startup.socket.address)
+        self._status = startup.status
+        self.egress = startup.egress
+        self.egress.metrics = metrics
+        self._own = own_addresses(startup.settings, startup.socket.address, self.egress)
         self._policy = PolicyGate(RuleSet(startup.rules, self._own))
         self._applications = applications
         self._stop = asyncio.Event()
@@ -223,6 +240,17 @@ class Server:
         if self._endpoint is not None:
             self._endpoint.factory = factory
 
+    async def reload_egress(self) -> None:
+        """Read the file of `egress.file` again; the pools and the quarantine so far stay on error.
+
+        Raises:
+            relay.settings.SettingsError: the file cannot be used.
+        """
+        await self.egress.reload()
+        self._own = own_addresses(self.settings, self.address, self.egress)
+        rules = self._policy.rules.rules
+        self._policy.rules = await asyncio.to_thread(RuleSet, rules, self._own)
+
     async def reload_policy(self, settings: PolicySettings) -> int:
         """Hold exchanges to other rules from now on; tunnels that run stay. The rules in force stay on error.
 
@@ -246,7 +274,10 @@ class Server:
         hooks = await self._hooks()
         poller = Poller(loop)
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with (
+                serving_status(self._status, lambda: describe_plan(self.egress.plan)),
+                asyncio.TaskGroup() as tasks,
+            ):
                 pipeline = Pipeline(
                     HookChain(hooks, self.metrics),
                     [Template(text) for text in settings.templates.udp],
@@ -308,5 +339,5 @@ class Server:
             self._policy.hooks,
             quota_hooks(settings.quotas, self.metrics),
             resolver_hooks(resolver),
-            egress_hooks(settings.egress),
+            self.egress.hooks,
         ]

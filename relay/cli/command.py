@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from relay import __version__
+from relay.cli.egress import add_egress
 from relay.cli.forward import add_forward
 from relay.cli.interop import add_interop
 from relay.cli.keys import add_key
@@ -55,6 +56,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="relay", description="A privacy relay's second hop.")
     parser.add_argument("--version", action="version", version=f"masque-relay {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_serve, add_check, add_key, add_token, add_forward, add_dev, add_interop):
+    for add in (add_serve, add_check, add_key, add_token, add_forward, add_dev, add_interop, add_egress):
         add(commands)
     return parser

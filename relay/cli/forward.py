@@ -11,6 +11,9 @@ from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
+from masque.errors import Malformed
+from masque.geo import GEOHASH_HINT, parse_geohash_hint
+from masque.head import Fields
 from relay.cli.options import add_client, format_address, parse_address, read_key, relay_options, until_terminated
 from relay.cli.spend import add_tokens, check_tokens, open_tokens
 from relay.client import ClientError, TcpForwarder, UdpForwarder, run_stocked
@@ -28,6 +31,7 @@ def add_forward(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     forward.add_argument("target", metavar="HOST:PORT", help="where the relay should connect to")
     forward.add_argument("--listen", metavar="ADDR:PORT", default="127.0.0.1:0", help="local port; 0 takes any")
     forward.add_argument("--relay", metavar="URL", required=True, help="https://host:port")
+    forward.add_argument("--location", metavar="GEOHASH-CC", help="where to appear to be, such as u33d-DE")
     add_client(forward)
     forward.add_argument("--certificate", type=Path, metavar="FILE", help="PEM file with our own certificate")
     forward.add_argument("--certificate-key", type=Path, metavar="FILE", help="PEM file with its private key")
@@ -40,7 +44,8 @@ def _forward(options: argparse.Namespace) -> int:
     listen = parse_address(options.listen, "--listen", lowest=0)
     spends = check_tokens(options)
     configure_logging(LogLevel.WARNING, LogFormat.CONSOLE)
-    relay = replace(relay_options(options, read_key(options)), certificate=_certificate(options))
+    common = relay_options(options, read_key(options))
+    relay = replace(common, certificate=_certificate(options), fields=_hints(options.location))
     make = TcpForwarder if options.kind == "tcp" else UdpForwarder
     report = partial(_report_refusal, "" if spends else "; is the key right?")
 
@@ -58,6 +63,17 @@ def _forward(options: argparse.Namespace) -> int:
         reason = os.strerror(error.errno) if error.errno else error.strerror  # asyncio and socket add to strerror
         raise ClientError(f"--listen: cannot use {options.listen}: {reason}") from error
     return 0
+
+
+def _hints(location: str | None) -> Fields:
+    """The field that asks for a location. Raises ClientError for what is none."""
+    if location is None:
+        return ()
+    try:
+        parse_geohash_hint(location.encode())
+    except Malformed:
+        raise ClientError(f"--location: must be a geohash, a hyphen and a country, not {location}") from None
+    return ((GEOHASH_HINT, location.encode()),)
 
 
 def _certificate(options: argparse.Namespace) -> Certificate | None:

@@ -33,7 +33,7 @@ _INTERRUPTED = 130
 
 def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `relay serve`."""
-    serve = commands.add_parser("serve", help="serve clients until SIGTERM; SIGHUP reloads certificate and policy")
+    serve = commands.add_parser("serve", help="serve clients until SIGTERM; SIGHUP reloads what is in files")
     add_settings(serve)
     serve.set_defaults(command=_serve)
 
@@ -178,7 +178,7 @@ async def _announce(server: Server, settings: Settings, hint: Callable[[str], st
 
 
 async def _obey_signals(server: Server, serving: asyncio.Task[None], read: Callable[[], Settings]) -> None:
-    """SIGHUP reloads certificate and policy; the first SIGTERM or SIGINT drains, the second cuts what is left."""
+    """SIGHUP reloads what is in files; the first SIGTERM or SIGINT drains, the second cuts what is left."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
         stopping = False
         async for number in received:
@@ -194,7 +194,7 @@ async def _obey_signals(server: Server, serving: asyncio.Task[None], read: Calla
 
 
 async def _reload(server: Server, read: Callable[[], Settings]) -> None:
-    """Read the certificate again, and the policy from all sources. What cannot be used changes nothing."""
+    """Read certificate, policy and egress pools again. What cannot be used changes nothing."""
     try:
         server.reload_certificate()
         _log.info("certificate_reloaded")
@@ -205,3 +205,9 @@ async def _reload(server: Server, read: Callable[[], Settings]) -> None:
         _log.info("policy_reloaded", count=await server.reload_policy(settings.policy))
     except SettingsError as error:
         _log.error("policy_refused", reason="; ".join(str(error).splitlines()))
+    if server.settings.egress.file is not None:
+        try:
+            await server.reload_egress()
+            _log.info("egress_reloaded")
+        except SettingsError as error:
+            _log.error("egress_refused", reason="; ".join(str(error).splitlines()))

@@ -88,6 +88,9 @@ class RelayOptions:
     wants_datagrams: bool = True
     "False does not announce H3_DATAGRAM: UDP payloads then travel in capsules."
 
+    fields: Fields = field(default=(), repr=False)
+    "Field lines that every request has besides, such as a location hint (`masque.geo`)."
+
     @property
     def credentials(self) -> Fields:
         """The field lines that authenticate."""
@@ -153,7 +156,7 @@ class RelayClient:
         """Open a TCP tunnel and return its exchange without a sink, for a splice of one's own."""
 
         async def attempt(fields: Fields) -> Exchange:
-            return await self._open(connect_head(host, port, fields), is_udp=False)
+            return await self._open(connect_head(host, port, (*fields, *self.options.fields)), is_udp=False)
 
         return await self._admit(attempt)
 
@@ -161,7 +164,7 @@ class RelayClient:
         """Open a UDP tunnel and return its exchange without a sink."""
 
         async def attempt(fields: Fields) -> Exchange:
-            head = connect_udp_head(self._template, self._authority, host, port, fields)
+            head = connect_udp_head(self._template, self._authority, host, port, (*fields, *self.options.fields))
             return await self._open(head, is_udp=True)
 
         return await self._admit(attempt)

@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
+from masque.geo import Location
 from masque.head import RequestHead
 from masque.target import IPAddress, Target
+from relay.errors import Remark
 from relay.outcome import Outcome
+from relay.settings import PortSlice
 
 __all__ = [
     "AuthScheme",
@@ -101,6 +104,15 @@ class EgressBinding:
 
     source: IPAddress | None = None
     "The source address to bind, of the target address's family; None leaves it to the system."
+    ports: PortSlice | None = None
+    "The ports of the source that may be used; None for what the system allows."
+    is_free: bool = False
+    "True for an address that no interface has, of a network that is routed to this machine."
+    remark: Remark | None = None
+    "What the client is told when the tunnel leaves this way."
+    refused: Callable[[bool], bool] | None = field(default=None, repr=False, compare=False)
+    """Called when the source cannot be used: with True when it is not this machine's, with False when it has no free
+    port towards the target. Answers whether to choose again. None: the attempt has failed."""
 
 
 class RunningTunnel(Protocol):
@@ -171,6 +183,8 @@ class ExchangeContext(_Store):
     "Who is served; None until a hook has authenticated it."
     resolution: Resolution | None = field(default=None, repr=False)
     "The target's addresses; None until a hook has resolved it."
+    location: Location | None = None
+    "Where the credentials say that the client is, such as a token's geo extension; None when they do not."
     egress: EgressBinding | None = field(default=None, repr=False)
     "How the address under trial is left for; None until a hook has chosen."
     tunnel: RunningTunnel | None = field(default=None, repr=False)

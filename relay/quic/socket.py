@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from relay.quic.engine import Address
@@ -181,21 +181,26 @@ def bind_udp(host: str, port: int, receive_buffer: int, send_buffer: int) -> Udp
     return UdpSocket(sock)
 
 
-def connect_udp(host: str, port: int, source: str | None = None) -> UdpSocket:
+def connect_udp(
+    host: str, port: int, source: str | None = None, bind: Callable[[socket.socket], None] | None = None
+) -> UdpSocket:
     """A socket connected to one literal address, so the kernel checks every sender (RFC 9298 §5).
 
     Args:
         host: literal address of the target.
         port: its UDP port.
         source: literal address to leave from, or None for the kernel's choice.
+        bind: binds the socket instead, where an address alone does not say enough.
 
     Raises:
-        OSError: no route, or the source cannot be bound.
+        OSError: no route, the source cannot be bound, or what `bind` raises.
     """
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
     try:
         _forbid_fragments(sock)
-        if source is not None:
+        if bind is not None:
+            bind(sock)
+        elif source is not None:
             sock.bind((source, 0))
         sock.connect((host, port))
     except OSError:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from relay.settings.branches import (
     AuthSettings,
     DialSettings,
+    EgressFile,
     EgressSettings,
     LimitSettings,
     ListenSettings,
     PolicyRule,
     PolicySettings,
+    PoolSettings,
     QuicSettings,
     QuotaOverride,
     QuotaSettings,
@@ -19,9 +21,11 @@ from relay.settings.branches import (
     TlsSettings,
 )
 from relay.settings.dump import describe_settings, dump_settings, redacted
+from relay.settings.egress_file import read_egress_file
 from relay.settings.load import SettingsError, load_settings, require_certificate
 from relay.settings.policy_file import read_policy_file
 from relay.settings.probe import Capabilities, probe_capabilities
+from relay.settings.sources import PortSlice, SourceEntry, parse_port_slice, parse_source
 from relay.settings.system import resolver_upstreams, system_upstreams
 from relay.settings.tree import Settings
 from relay.settings.values import (
@@ -44,11 +48,14 @@ __all__ = [
     "BasicEntry",
     "Capabilities",
     "DialSettings",
+    "EgressFile",
     "EgressSettings",
     "LimitSettings",
     "ListenSettings",
     "PolicyRule",
     "PolicySettings",
+    "PoolSettings",
+    "PortSlice",
     "QuicSettings",
     "QuotaOverride",
     "QuotaSettings",
@@ -56,6 +63,7 @@ __all__ = [
     "ScryptCost",
     "Settings",
     "SettingsError",
+    "SourceEntry",
     "TelemetrySettings",
     "TemplateSettings",
     "TlsSettings",
@@ -70,9 +78,12 @@ __all__ = [
     "parse_domain",
     "parse_duration",
     "parse_port_range",
+    "parse_port_slice",
     "parse_preshared_entry",
+    "parse_source",
     "parse_upstream",
     "probe_capabilities",
+    "read_egress_file",
     "read_policy_file",
     "redacted",
     "require_certificate",

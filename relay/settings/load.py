@@ -194,7 +194,7 @@ def _describe(detail: ErrorDetails, sources: Mapping[SettingPath, str]) -> str:
     path: SettingPath = tuple(str(part) for part in place[:size])
     inside = member_of(place[size:])
     wrong = reason_of(detail)
-    members = re.match(r"([a-z_.]+(?:, [a-z_.]+)*): ", wrong)
+    members = re.match(r"([a-z_][a-z_.0-9]*(?:, [a-z_][a-z_.0-9]*)*): ", wrong)
     if (not path or path in branches()) and members is not None:
         blamed = [(*path, *name.split(".")) for name in members[1].split(", ")]
         names = ", ".join(f"{dotted(one)} ({sources.get(one, 'default')})" for one in blamed)

@@ -55,6 +55,12 @@ class Metric(Enum):
     DNS_QUERIES = ("dns_queries", MetricKind.COUNTER, "Questions sent to upstream resolvers.")
     DNS_CACHE_HITS = ("dns_cache_hits", MetricKind.COUNTER, "Questions answered from the cache.")
     DNS_FAILURES = ("dns_failures", MetricKind.COUNTER, "Names that could not be resolved.")
+    EGRESS_SOURCES_LOST = ("egress_sources_lost", MetricKind.COUNTER, "Egress addresses that could not be bound.")
+    EGRESS_PORTS_EXHAUSTED = (
+        "egress_ports_exhausted",
+        MetricKind.COUNTER,
+        "Times that an egress address had no free port towards a target.",
+    )
 
     def __init__(self, metric_name: str, kind: MetricKind, help_text: str) -> None:
         self.metric_name = metric_name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from relay.tunnels.dial import Dialer, dial_tcp
+from relay.tunnels.leave import open_udp
 from relay.tunnels.reach import ReachMemory, Standing, interleave
 from relay.tunnels.sink import DatagramSink
 from relay.tunnels.tcp import TcpSplice
@@ -20,4 +21,5 @@ __all__ = [
     "UdpRelay",
     "dial_tcp",
     "interleave",
+    "open_udp",
 ]

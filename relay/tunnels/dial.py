@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from relay.errors import Failure, FailureKind, RelayError, Side, failure_from_os_error
 from relay.hooks import EgressBinding, IPAddress
 from relay.settings import DialSettings
+from relay.tunnels.leave import ChooseBinding, connect_tcp
 from relay.tunnels.reach import ReachMemory, Standing, interleave
 
-__all__ = ["ATTEMPT_DELAY", "ChooseBinding", "Dialer", "dial_tcp"]
+__all__ = ["ATTEMPT_DELAY", "Dialer", "dial_tcp"]
 
 ATTEMPT_DELAY = 0.25
 "Seconds between the starts of two attempts (RFC 8305 §8)."
-
-ChooseBinding = Callable[[IPAddress], Awaitable[EgressBinding]]
-"Chooses the egress for one address; raises RelayError to skip it."
 
 
 class Dialer:
@@ -141,17 +139,14 @@ class _Race:
     async def _attempt(self, address: IPAddress) -> None:
         sock: socket.socket | None = None
         loop = asyncio.get_running_loop()
-        try:
+
+        async def choose(address: IPAddress) -> EgressBinding:
             binding = await self._choose(address)
-            sock = socket.socket(
-                socket.AF_INET6 if address.version == 6 else socket.AF_INET,
-                socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
-            )
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if binding.source is not None:
-                sock.bind((str(binding.source), 0))
             self._waiting[address] = loop.time()  # until it ends by itself
-            await loop.sock_connect(sock, (str(address), self._port))
+            return binding
+
+        try:
+            sock = await connect_tcp(address, self._port, choose)
             self._waiting.pop(address, None)
             self._learned[address] = Standing.ANSWERED
             if self._winner is None:

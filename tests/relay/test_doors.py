@@ -7,7 +7,13 @@ import pkgutil
 
 import pytest
 
-INSIDE = {"relay.settings.problems", "relay.settings.schema"}
+INSIDE = {
+    "relay.egress.nearest",
+    "relay.egress.session",
+    "relay.egress.wish",
+    "relay.settings.problems",
+    "relay.settings.schema",
+}
 "Modules that serve their own room only."
 
 

@@ -6,8 +6,17 @@ import pytest
 
 from masque.errors import ErrorCode
 from masque.proxy_status import ProxyErrorType, parse_proxy_status
-from relay.errors import Failure, FailureKind, Side
-from relay.outcome import Outcome, h3_code, http_status, metric_label, proxy_error, proxy_status, response_fields
+from relay.errors import Failure, FailureKind, Remark, Side
+from relay.outcome import (
+    Outcome,
+    accepted_fields,
+    h3_code,
+    http_status,
+    metric_label,
+    proxy_error,
+    proxy_status,
+    response_fields,
+)
 
 OURS = {
     FailureKind.AUTHENTICATION_REQUIRED: (407, ErrorCode.H3_REQUEST_CANCELLED, ProxyErrorType.HTTP_REQUEST_DENIED),
@@ -15,6 +24,11 @@ OURS = {
     FailureKind.CLIENT_ABORTED: (500, ErrorCode.H3_REQUEST_CANCELLED, None),
     FailureKind.RELAY_DRAINING: (503, ErrorCode.H3_NO_ERROR, None),
     FailureKind.TUNNEL_IDLE: (504, ErrorCode.H3_NO_ERROR, None),
+    FailureKind.LOCATION_UNAVAILABLE: (
+        503,
+        ErrorCode.H3_CONNECT_ERROR,
+        ProxyErrorType.PROXY_CONFIGURATION_ERROR,
+    ),
 }
 NOT_CONNECT_ERROR = {
     FailureKind.HTTP_REQUEST_ERROR: ErrorCode.H3_MESSAGE_ERROR,
@@ -51,6 +65,15 @@ def test_every_kind_refuses_and_has_a_label(kind: FailureKind) -> None:
 def test_an_exact_status_goes_before_the_kind() -> None:
     rejected = Failure(FailureKind.HTTP_REQUEST_ERROR, Side.CLIENT, status=405)
     assert http_status(rejected) == 405
+
+
+@pytest.mark.parametrize("remark", Remark)
+def test_a_remark_is_told_in_details_of_a_refusal_and_of_a_200(remark: Remark) -> None:
+    refused = Failure(FailureKind.LOCATION_UNAVAILABLE, Side.RELAY, remark=remark)
+    for fields in (response_fields(refused, "relay"), accepted_fields(remark, "relay")):
+        (value,) = (value for name, value in fields if name == b"proxy-status")
+        assert [status.details for status in parse_proxy_status(value)] == [remark.value]
+    assert accepted_fields(None, "relay") == ()
 
 
 def test_ordinary_end() -> None:

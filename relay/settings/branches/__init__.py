@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relay.settings.branches.auth import AuthSettings
 from relay.settings.branches.dial import DialSettings
-from relay.settings.branches.egress import EgressSettings
+from relay.settings.branches.egress import EgressFile, EgressSettings, PoolSettings
 from relay.settings.branches.limits import LimitSettings
 from relay.settings.branches.policy import PolicyRule, PolicySettings
 from relay.settings.branches.quotas import QuotaOverride, QuotaSettings
@@ -15,11 +15,13 @@ from relay.settings.branches.telemetry import TelemetrySettings
 __all__ = [
     "AuthSettings",
     "DialSettings",
+    "EgressFile",
     "EgressSettings",
     "LimitSettings",
     "ListenSettings",
     "PolicyRule",
     "PolicySettings",
+    "PoolSettings",
     "QuicSettings",
     "QuotaOverride",
     "QuotaSettings",
