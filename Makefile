@@ -30,7 +30,7 @@ demo: $(STAMP) ## origin, relay and client on this machine: curl over TCP, echo 
 	@$(BIN)/python -m interop.demo
 
 test: $(STAMP) lint types imports ## lint, types, import rules and the whole test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(STAMP) ## ruff
 	@$(BIN)/ruff check .

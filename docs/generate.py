@@ -10,7 +10,7 @@ from relay.settings import describe_settings
 __all__ = ["main", "render_settings"]
 
 _PAGE = Path(__file__).parent / "settings.md"
-_PARAGRAPH = re.compile(r"(?P<name>[a-z_.0-9]+) \(default (?P<default>.*)\)\n {4}(?P<meaning>.*)")
+_PARAGRAPH = re.compile(r"(?P<name>[a-z_.0-9\[\]]+) \(default (?P<default>.*)\)\n {4}(?P<meaning>.*)")
 _HEAD = """\
 # Settings
 
@@ -34,7 +34,7 @@ def render_settings() -> str:
         found = _PARAGRAPH.fullmatch(paragraph)
         if found is None:
             raise ValueError("describe_settings has another form now: change _PARAGRAPH")
-        branch = found["name"].rpartition(".")[0] or "top level"
+        branch = found["name"].partition("[")[0].rpartition(".")[0] or "top level"
         if branch != section:
             lines += ([""] if section else []) + [
                 f"## {branch}",

@@ -47,6 +47,8 @@ class FailureKind(StrEnum):
 
     AUTHENTICATION_REQUIRED = "authentication_required"
     "No acceptable credentials came with the request (RFC 9110 §15.5.8)."
+    AUTHENTICATION_UNAVAILABLE = "authentication_unavailable"
+    "The credentials cannot be checked or recorded just now; they may be good (RFC 9110 §15.6.4)."
     RATE_LIMITED = "rate_limited"
     "The client asks for more than its share just now (RFC 6585 §4)."
     CLIENT_ABORTED = "client_aborted"

@@ -90,7 +90,12 @@ def _status_of(kind: FailureKind) -> int:
             | FailureKind.CONNECTION_TERMINATED
         ):
             return 502
-        case FailureKind.DESTINATION_UNAVAILABLE | FailureKind.CONNECTION_LIMIT_REACHED | FailureKind.RELAY_DRAINING:
+        case (
+            FailureKind.DESTINATION_UNAVAILABLE
+            | FailureKind.CONNECTION_LIMIT_REACHED
+            | FailureKind.RELAY_DRAINING
+            | FailureKind.AUTHENTICATION_UNAVAILABLE
+        ):
             return 503
         case FailureKind.LOCATION_UNAVAILABLE:
             return 503
@@ -122,7 +127,7 @@ def h3_code(failure: Failure) -> ErrorCode:
             return ErrorCode.H3_MESSAGE_ERROR
         case FailureKind.HTTP_REQUEST_DENIED | FailureKind.AUTHENTICATION_REQUIRED:
             return ErrorCode.H3_REQUEST_CANCELLED
-        case FailureKind.RATE_LIMITED:
+        case FailureKind.RATE_LIMITED | FailureKind.AUTHENTICATION_UNAVAILABLE:
             return ErrorCode.H3_EXCESSIVE_LOAD
         case FailureKind.PROXY_INTERNAL_ERROR | FailureKind.PROXY_CONFIGURATION_ERROR:
             return ErrorCode.H3_INTERNAL_ERROR
@@ -153,6 +158,8 @@ def proxy_error(kind: FailureKind) -> ProxyErrorType | None:
             return ProxyErrorType.HTTP_REQUEST_DENIED
         case FailureKind.RATE_LIMITED:
             return ProxyErrorType.HTTP_REQUEST_ERROR
+        case FailureKind.AUTHENTICATION_UNAVAILABLE:
+            return ProxyErrorType.PROXY_INTERNAL_ERROR
         case FailureKind.LOCATION_UNAVAILABLE:
             return ProxyErrorType.PROXY_CONFIGURATION_ERROR
         case FailureKind.CLIENT_ABORTED | FailureKind.RELAY_DRAINING | FailureKind.TUNNEL_IDLE:
@@ -221,7 +228,8 @@ def response_fields(failure: Failure, identity: str) -> Fields:
     """Return the fields of the response that refuses an exchange.
 
     `Proxy-Status` where there is an error type, `Proxy-Authenticate` once for each challenge of a 407
-    (RFC 9110 §11.7.1), `Allow` for a 405 (§15.5.6), `Retry-After` for a 429 and for a relay that drains (§10.2.3).
+    (RFC 9110 §11.7.1), `Allow` for a 405 (§15.5.6), `Retry-After` for a 429, for a relay that drains, and for one
+    that cannot check credentials (§10.2.3).
 
     Args:
         failure: why the exchange is refused.
@@ -236,7 +244,7 @@ def response_fields(failure: Failure, identity: str) -> Fields:
         fields.append((b"allow", b"CONNECT"))
     if status == 407:
         fields.extend((b"proxy-authenticate", challenge) for challenge in failure.challenges)
-    if status == 429 or failure.kind is FailureKind.RELAY_DRAINING:
+    if status == 429 or failure.kind in (FailureKind.RELAY_DRAINING, FailureKind.AUTHENTICATION_UNAVAILABLE):
         seconds = RETRY_AFTER if failure.retry_after is None else failure.retry_after
         fields.append((b"retry-after", b"%d" % seconds))
     return tuple(fields)

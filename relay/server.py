@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from masque.h3 import H3Limits
 from masque.template import Template
-from relay.auth import auth_hooks, certificate_hooks
+from relay.auth import TokenGate, TokenParts, auth_hooks, certificate_hooks, prepare_tokens
 from relay.egress import Egress, StatusSocket, bind_status, describe_plan, serving_status
 from relay.exchange import EarlyLimits
 from relay.hooks import Application, HookChain, Hooks
@@ -72,16 +73,18 @@ class Startup:
     "The policy's rules."
     egress: Egress
     "The addresses to leave from."
+    tokens: TokenParts | None = None
+    "What clients are admitted by tokens with; None when no issuer is set."
     status: StatusSocket | None = None
-    "Where the operator may ask about them."
+    "Where the operator may ask about egress addresses."
 
 
 def prepare(settings: Settings) -> Startup:
-    """Check the certificate and bind the socket.
+    """Check the certificate, read keys and bind the socket.
 
     Raises:
         relay.settings.SettingsError: a certificate or key is not set, no resolver is known, or the key of stateless
-            resets, the policy's rules or the egress pools cannot be used.
+            resets, the policy's rules, the egress pools or something that tokens need cannot be used.
         relay.quic.engine.EngineError: the certificate, its key or the clients' authorities cannot be used.
         OSError: the address cannot be bound.
     """
@@ -93,6 +96,9 @@ def prepare(settings: Settings) -> Startup:
     factory = load_factory(EngineName(settings.quic.engine), transport, certificate, clients)
     upstreams = resolver_upstreams(settings)
     rules = read_rules(settings.policy)
+    if settings.auth.open and settings.tokens.issuers:
+        raise SettingsError("auth.open, tokens.issuers: the first admits everybody without a token; set one of them")
+    tokens = prepare_tokens(settings.tokens, time.time)  # noqa: TID251 - contexts and keys go by the calendar
     egress = Egress(settings.egress)
     quic = settings.quic
     sock = bind_udp(settings.listen.host, settings.listen.port, quic.receive_buffer, quic.send_buffer)
@@ -101,7 +107,7 @@ def prepare(settings: Settings) -> Startup:
     except SettingsError:
         sock.close()
         raise
-    return Startup(settings, sock, certificate, clients, transport, factory, upstreams, rules, egress, status)
+    return Startup(settings, sock, certificate, clients, transport, factory, upstreams, rules, egress, tokens, status)
 
 
 def client_check(settings: Settings) -> ClientCheck | None:
@@ -201,6 +207,7 @@ class Server:
         self._own = own_addresses(startup.settings, startup.socket.address, self.egress)
         self._policy = PolicyGate(RuleSet(startup.rules, self._own))
         self._applications = applications
+        self._tokens = None if startup.tokens is None else TokenGate(startup.tokens, metrics)
         self._stop = asyncio.Event()
         self._endpoint: ServerEndpoint | None = None
         self._ingress: H3Ingress | None = None
@@ -239,6 +246,19 @@ class Server:
         self._factory = factory
         if self._endpoint is not None:
             self._endpoint.factory = factory
+
+    def reload_keys(self) -> bool:
+        """Read the files of issuers' keys again, and fetch their directories; on error the keys so far stay.
+
+        Returns:
+            Whether there is an issuer.
+
+        Raises:
+            relay.settings.SettingsError: a file cannot be used.
+        """
+        if self._tokens is not None:
+            self._tokens.reload()
+        return self._tokens is not None
 
     async def reload_egress(self) -> None:
         """Read the file of `egress.file` again; the pools and the quarantine so far stay on error.
@@ -296,12 +316,15 @@ class Server:
                     settings.limits.strangers,
                     self.metrics,
                 )
+                gate = None if self._tokens is None else tasks.create_task(self._tokens.run())
                 endpoint = self._listen(ingress, poller, loop)
                 self.is_ready.set()
                 await self._stop.wait()
                 endpoint.is_accepting = False
                 await Drain(ingress, settings.limits.drain.total_seconds(), self.metrics).run()
                 await endpoint.quiet()
+                if gate is not None:
+                    gate.cancel()
         finally:
             if self._endpoint is not None:
                 self._endpoint.close()
@@ -335,6 +358,7 @@ class Server:
         return [
             *hooks,
             auth_hooks(settings.auth),
+            *([] if self._tokens is None else [self._tokens.hooks]),
             certificate_hooks(settings.tls),
             self._policy.hooks,
             quota_hooks(settings.quotas, self.metrics),

@@ -20,6 +20,7 @@ from interop.bench.plan import FULL, GROUPS, QUICK
 from interop.bench.processes import ChildError
 from interop.bench.relays import SERVERS, server_specs
 from interop.bench.report import encode_report, judge_gates, render_gates, render_table
+from interop.bench.tokens import run_tokens
 
 __all__ = ["main"]
 
@@ -29,6 +30,8 @@ datagrams/.../lone: one datagram under way at a time, so that nothing can be bat
 streams/DIRECTION/TUNNELS: CPU seconds for 10^9 bytes. handshakes: connections made in one CPU second.
 memory: resident KiB for each idle connection or tunnel. floor/BYTES/BATCH: the kernel alone, no QUIC, with so many
 datagrams to a system call; the cost of its Python is spread over them.
+tokens/checks/TYPE/STORE: tokens checked and spent in one CPU second. tokens/loop/.../RATE: how late the loop comes to
+what arrives while so many a second are. tokens/admission/...: from a request to its 200, with a token or with a key.
 done: share of what was sent that arrived. proxy, load: share of its core that the server, and that generator and
 origins used. Where load is near 100 % the generator sets the pace: the server has time to spare, its batches are
 smaller than they could be, and its figure is not flattered."""
@@ -75,17 +78,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(bench: Bench, options: argparse.Namespace) -> None:
     """Measure what was asked for."""
-    if set(options.rows) - {"floor"}:
+    if set(options.rows) - {"floor", "tokens"}:
         specs = server_specs(options.set)
         bench.run_servers([specs[name] for name in options.only], options.rows)
     if "floor" in options.rows:
         bench.run_floor()
+    if "tokens" in options.rows:
+        bench.lines += run_tokens(bench.lab, bench.pace)
 
 
 def _print_report(bench: Bench, options: argparse.Namespace) -> int:
     """Print tables and gates, write JSON, and choose the exit code."""
     print()
-    for server in (*SERVERS, "floor"):
+    for server in (*SERVERS, "floor", "tokens"):
         if any(line.server == server for line in bench.lines):
             print(render_table(bench.lines, server), end="\n\n")
     print(_LEGEND, end="\n\n")

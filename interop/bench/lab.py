@@ -156,23 +156,28 @@ class Lab:
         Raises:
             ChildError: the generator ended.
         """
-        pids = [server.child.pid, self._udp.pid, self._tcp.pid]
+        pids = [server.child.pid, self._udp.pid, self._tcp.pid, *server.helpers]
         answer = self._order(server, {**row.order, "pids": pids})
         if "error" in answer and not server.child.is_running:
             answer["error"] = server.child.describe("has ended")
         return answer
 
-    def seen_at(self, server: Server, port: int) -> Server:
-        """Reach a server by another port, such as that of a link in front of it.
+    def put_before(self, stack: ExitStack, server: Server, command: Sequence[str]) -> Server:
+        """Put a process in front of a server that forwards to it, and prints its own port first.
 
         Args:
+            stack: what ends the process.
             server: the server.
-            port: the port on the same host.
+            command: the program and its arguments.
 
         Returns:
-            The server as the generator sees it.
+            The server as it is reached through the process.
+
+        Raises:
+            ChildError: the process did not start.
         """
-        return replace(server, address=(self._site.host, port))
+        child = stack.enter_context(Child(f"before-{server.name}", command, self.cores.load, self.folder))
+        return replace(server, address=(self._site.host, int(child.read_line(_SOON))), helpers=(child.pid,))
 
     def _order(self, server: Server, order: Answer) -> Answer:
         """Give the generator an order and wait for its answer."""

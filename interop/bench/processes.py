@@ -6,11 +6,12 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["CHECKOUT", "Child", "ChildError"]
+__all__ = ["CHECKOUT", "Child", "ChildError", "has_priority"]
 
 CHECKOUT = Path(__file__).parents[2]
 "The checkout, where `python -m` finds every package."
@@ -23,10 +24,39 @@ class ChildError(Exception):
     """A child process did not start, or ended before its work was done."""
 
 
-class Child:
-    """One child process, on one core if asked; unless it is silent, with a line-wise pipe in both directions.
+@contextmanager
+def _inherited(core: int | None) -> Iterator[None]:
+    """Take the core and the priority that a new process shall begin with."""
+    cores, policy, parameter = os.sched_getaffinity(0), os.sched_getscheduler(0), os.sched_getparam(0)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameter)
+        os.sched_setaffinity(0, cores)
 
-    Use it as a context manager: leaving ends the process, first with SIGTERM, then with SIGKILL.
+
+def has_priority() -> bool:
+    """Tell whether a process with a core of its own also has real-time priority there (sched(7)).
+
+    Without it, whatever else runs on the machine takes the core away for milliseconds, and latency is measured on
+    that. Only root may ask for it.
+
+    Returns:
+        Whether the kernel gives it to us.
+    """
+    with _inherited(min(os.sched_getaffinity(0))):
+        return os.sched_getscheduler(0) == os.SCHED_RR
+
+
+class Child:
+    """One child process; unless it is silent, with a line-wise pipe in both directions.
+
+    With a core it has that one alone and, where the kernel allows, comes before all others there. Use it as a
+    context manager: leaving ends the process, first with SIGTERM, then with SIGKILL.
     """
 
     def __init__(
@@ -55,11 +85,8 @@ class Child:
         "What to call it in messages."
         self._log = folder / f"{name}.log"
         self._pending = b""
-        before = os.sched_getaffinity(0)
-        if core is not None:
-            os.sched_setaffinity(0, {core})
         try:
-            with self._log.open("wb") as log:
+            with _inherited(core), self._log.open("wb") as log:
                 self._process = subprocess.Popen(
                     list(command),
                     stdin=subprocess.PIPE,
@@ -70,8 +97,6 @@ class Child:
                 )
         except OSError as error:
             raise ChildError(f"{name} cannot be started: {error}") from error
-        finally:
-            os.sched_setaffinity(0, before)
 
     @property
     def pid(self) -> int:

@@ -11,6 +11,8 @@ from interop.bench.plan import Answer
 
 __all__ = [
     "GATES",
+    "LATE",
+    "LATE_TAIL",
     "YARDSTICK",
     "Gate",
     "Line",
@@ -24,10 +26,16 @@ __all__ = [
 
 YARDSTICK = "envoy"
 "The server that the others are compared with."
+LATE = 0.01
+"With a larger share of sends that left late it is the generator that was measured, and there is no figure."
+LATE_TAIL = 0.001
+"The same for p99.9, which so few late sends decide."
+_TAIL = "/p999"
 
 _DELIVERED = 0.95
 _BUSY = 0.5
-_LATE = 0.01
+_SATURATED = frozenset({"datagrams", "streams"})
+"Rows in which a server should have all the work that it can do."
 _WITHOUT_RATIO = frozenset({"latency", "fairness"})
 "Differences, which can be zero or below, and shares."
 
@@ -79,8 +87,13 @@ class Line:
 
     @property
     def figure(self) -> float | None:
-        """The median of the rounds, or None where there is none."""
-        return median(self.figures) if self.figures else None
+        """The median of the rounds, or None where there is none, or none that says anything."""
+        return median(self.valid_figures) if self.valid_figures else None
+
+    @property
+    def valid_figures(self) -> list[float]:
+        """The figure of each round; none at all when the generator left its schedule."""
+        return [] if self.is_late else self.figures
 
     @property
     def is_lossy(self) -> bool:
@@ -90,7 +103,12 @@ class Line:
     @property
     def is_late(self) -> bool:
         """The generator could not keep its schedule."""
-        return bool(self.late) and median(self.late) > _LATE
+        return self.share_late > (LATE_TAIL if self.key.endswith(_TAIL) else LATE)
+
+    @property
+    def share_late(self) -> float:
+        """The share of sends that left late; the median of the rounds."""
+        return median(self.late) if self.late else 0.0
 
     @property
     def share_lost(self) -> float:
@@ -104,8 +122,8 @@ class Line:
         if self.is_lossy:
             notes.append(f"LOSS: only {median(self.delivered):.0%} delivered")
         if self.is_late:
-            notes.append(f"LATE: the generator sent {median(self.late):.0%} over 1 ms late")
-        if self.proxy_busy and median(self.proxy_busy) < _BUSY:
+            notes.append(f"INVALID: the generator sent {self.share_late:.1%} too late")
+        if self.key.split("/")[0] in _SATURATED and self.proxy_busy and median(self.proxy_busy) < _BUSY:
             notes.append("core under 50 % busy")
         return notes
 
@@ -224,8 +242,8 @@ def render_table(lines: Sequence[Line], server: str) -> str:
             (
                 line.key,
                 "-" if figure is None else write_number(figure),
-                f"{write_number(min(line.figures))}..{write_number(max(line.figures))}"
-                if len(line.figures) > 1
+                f"{write_number(min(line.valid_figures))}..{write_number(max(line.valid_figures))}"
+                if len(line.valid_figures) > 1
                 else "",
                 line.unit,
                 "-" if ratio is None else f"{ratio:.2f}",

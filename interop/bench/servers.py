@@ -80,6 +80,8 @@ class Server:
     "Where it listens."
     child: Child
     "Its process."
+    helpers: tuple[int, ...] = ()
+    "Processes in front of it, which count as load."
 
     @property
     def name(self) -> str:

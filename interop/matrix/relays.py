@@ -27,7 +27,6 @@ from relay.conformance.driver import Headers
 from relay.conformance.tokens import TokenKeys
 from relay.issuance import make_key_files
 from relay.quic.engine import EngineName
-from relay.settings import Settings
 
 __all__ = ["Relays", "find_log_fault"]
 
@@ -107,8 +106,7 @@ class Relays:
     @staticmethod
     def offers(*, is_open: bool, has_ipv6: bool) -> frozenset[Need]:
         """What our relay has; arguments as in `describe`."""
-        has_tokens = "tokens" in Settings.model_fields and not is_open
-        absent = {Need.AUTH: is_open, Need.IPV6: not has_ipv6, Need.TOKENS: not has_tokens}
+        absent = {Need.AUTH: is_open, Need.IPV6: not has_ipv6, Need.TOKENS: is_open}
         return frozenset(need for need in Need if not absent.get(need, False))
 
     def _fields(self, credentials: Credentials) -> tuple[Headers, Headers]:

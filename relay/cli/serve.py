@@ -16,7 +16,7 @@ from types import TracebackType
 
 import anyio
 
-from relay.auth import generate_key, preshared_entry
+from relay.auth import describe_tokens, generate_key, preshared_entry
 from relay.cli.options import add_settings, format_address, load
 from relay.cli.policy import add_target, explain_target
 from relay.policy import read_rules
@@ -67,9 +67,9 @@ def _check(options: argparse.Namespace) -> int:
     if settings.policy.file is not None:
         print(f"# policy: {len(rules)} rules in all, {settings.policy.file} was read")
     found = asdict(probe_capabilities())
-    print(
-        "# the files named above, certificate and keys, were not looked at: `relay serve` reads them when it starts"
-    )
+    print("# the files of tls and quic named above were not looked at: `relay serve` reads them when it starts")
+    for line in describe_tokens(settings.tokens):
+        print(f"# {line}")
     print("# this machine: " + ", ".join(f"{name} {'yes' if has else 'no'}" for name, has in found.items()))
     return 0
 
@@ -132,15 +132,16 @@ def _run_server(read: Callable[[], Settings], hint: Callable[[str], str] | None)
         LogLevel(telemetry.level), LogFormat(telemetry.format), debug_addresses=telemetry.debug_addresses
     )
     sys.excepthook = _report_crash
-    if settings.auth.open:
-        _log.warning("open_relay", setting="auth.open")
-    elif not settings.auth.preshared and not settings.auth.basic and not settings.tls.clients:
+    admits = settings.auth.open or settings.auth.preshared or settings.auth.basic
+    if not admits and not settings.tls.clients and not settings.tokens.issuers:
         raise SettingsError("auth: nobody could use this relay; set auth.preshared (`relay key` makes an entry)")
     try:
         startup = prepare(settings)
     except OSError as error:
         listen = settings.listen
         raise SettingsError(f"listen: cannot use {listen.host} port {listen.port}: {error.strerror}") from error
+    if settings.auth.open:
+        _log.warning("open_relay", setting="auth.open")
     return asyncio.run(_serve_until_told(startup, read, hint))
 
 
@@ -194,12 +195,17 @@ async def _obey_signals(server: Server, serving: asyncio.Task[None], read: Calla
 
 
 async def _reload(server: Server, read: Callable[[], Settings]) -> None:
-    """Read certificate, policy and egress pools again. What cannot be used changes nothing."""
+    """Read certificate, keys, policy and egress pools again. What cannot be used changes nothing."""
     try:
         server.reload_certificate()
         _log.info("certificate_reloaded")
     except EngineError as error:
         _log.error("certificate_refused", reason=str(error))
+    try:
+        if server.reload_keys():
+            _log.info("token_keys_reloaded")
+    except SettingsError as error:
+        _log.error("token_keys_refused", reason=str(error))
     try:
         settings = await asyncio.to_thread(read)
         _log.info("policy_reloaded", count=await server.reload_policy(settings.policy))

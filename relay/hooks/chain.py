@@ -45,10 +45,13 @@ class HookChain:
         self._choose_egress = [h.choose_egress for h in hooks if h.choose_egress is not None]
         self._opened = [h.tunnel_opened for h in hooks if h.tunnel_opened is not None]
         self._closed = [h.tunnel_closed for h in hooks if h.tunnel_closed is not None]
-        self.challenges: tuple[bytes, ...] = tuple(
-            dict.fromkeys(challenge for h in hooks for challenge in h.challenges)
-        )
-        "The challenges of all hooks, each once, for the 407 (RFC 9110 §11.7.1)."
+        self._challenges = [h.challenges for h in hooks]
+
+    @property
+    def challenges(self) -> tuple[bytes, ...]:
+        """The challenges of all hooks as they are now, each once, for the 407 (RFC 9110 §11.7.1)."""
+        offered = [each() if callable(each) else each for each in self._challenges]
+        return tuple(dict.fromkeys(challenge for group in offered for challenge in group))
 
     async def authenticate(self, ctx: ExchangeContext) -> Principal | Reject:
         """Find out who asks, and keep it in `ctx.principal`.

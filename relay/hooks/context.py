@@ -56,6 +56,8 @@ class AuthScheme(StrEnum):
     "A user name and a password (RFC 7617)."
     CERTIFICATE = "certificate"
     "A certificate of its own in the TLS handshake (RFC 8446 §4.4.2)."
+    PRIVATE_TOKEN = "privatetoken"
+    "A token of Privacy Pass (RFC 9577): nobody can say whose."
     APPLICATION = "application"
     "A scheme of the application's own."
 

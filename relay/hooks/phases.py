@@ -24,6 +24,7 @@ __all__ = [
     "Application",
     "Authenticate",
     "Authorize",
+    "Challenges",
     "CheckAddresses",
     "ChooseEgress",
     "Hooks",
@@ -47,6 +48,8 @@ class Phase(StrEnum):
     EXCHANGE_ENDED = "exchange_ended"
 
 
+Challenges: TypeAlias = tuple[bytes, ...] | Callable[[], tuple[bytes, ...]]
+"`Proxy-Authenticate` values, or what makes them at the moment of a refusal; it must return at once and not raise."
 Authenticate: TypeAlias = Callable[[ExchangeContext], Awaitable[Verdict[Principal]]]
 "Who is this? Replace names the principal. When no hook does, the answer is 407."
 Authorize: TypeAlias = Callable[[ExchangeContext], Awaitable[Verdict[Target]]]
@@ -83,7 +86,7 @@ class Hooks:
     "Watching."
     tunnel_closed: TunnelClosed | None = None
     "Watching."
-    challenges: tuple[bytes, ...] = ()
+    challenges: Challenges = ()
     "`Proxy-Authenticate` values of the schemes that `authenticate` accepts, for the 407."
 
 

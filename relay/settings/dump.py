@@ -7,8 +7,9 @@ from datetime import timedelta
 from functools import reduce
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from relay.settings.schema import SettingPath, dotted, leaves
+from relay.settings.schema import SettingPath, dotted, leaves, tables
 from relay.settings.tree import Settings
 
 __all__ = ["describe_settings", "dump_settings", "redacted"]
@@ -43,11 +44,17 @@ def describe_settings() -> str:
     defaults = Settings()
     paragraphs = []
     for path, info in leaves().items():
-        default = _shown(path, _value(defaults, path))
-        text = "not set" if default is None else json.dumps(default)
-        meaning = " ".join((info.description or "").split())
-        paragraphs.append(f"{dotted(path)} (default {text})\n    {meaning}")
+        paragraphs.append(_paragraph(dotted(path), _shown(path, _value(defaults, path)), info))
+        table = tables(path)
+        for name, member in {} if table is None else table.model_fields.items():
+            default = None if member.is_required() else _shown((*path, name), member.get_default())
+            paragraphs.append(_paragraph(f"{dotted(path)}[].{name}", default, member))
     return "\n\n".join(paragraphs) + "\n"
+
+
+def _paragraph(name: str, default: object, info: FieldInfo) -> str:
+    text = "not set" if default is None else json.dumps(default)
+    return f"{name} (default {text})\n    {' '.join((info.description or '').split())}"
 
 
 def _value(settings: Settings, path: SettingPath) -> object:
@@ -59,6 +66,8 @@ def _shown(path: SettingPath, value: object) -> object:
         return [f"{str(entry)[:_DIGEST_SHOWN]}..." for entry in value]
     if path == ("auth", "basic") and isinstance(value, tuple):
         return [f"<{len(value)} {'entry' if len(value) == 1 else 'entries'}>"] if value else []
+    if path == ("tokens", "store", "url") and isinstance(value, str):
+        return f"{value.partition('://')[0]}://..."
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
     if isinstance(value, BaseModel):

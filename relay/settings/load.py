@@ -30,6 +30,9 @@ ENV_PREFIX = "RELAY_"
 _NOT_FROM_ENVIRONMENT = frozenset({("telemetry", "debug_addresses")})
 "Settings that a variable left behind could switch on without anybody noticing."
 
+_SECRET = frozenset({("tokens", "store", "url")})
+"Settings whose values no message shows, beside those of `auth`."
+
 
 @dataclass(slots=True)
 class _Collected:
@@ -200,8 +203,7 @@ def _describe(detail: ErrorDetails, sources: Mapping[SettingPath, str]) -> str:
         names = ", ".join(f"{dotted(one)} ({sources.get(one, 'default')})" for one in blamed)
         return f"{names}: {wrong[members.end() :]}"
     given = detail["input"]
-    shows_value = (
-        path in leaves() and path[0] != "auth" and len(place) - size < 2 and isinstance(given, str | int | float)
-    )
+    is_shown = path in leaves() and path[0] != "auth" and path not in _SECRET and len(place) - size < 2
+    shows_value = is_shown and isinstance(given, str | int | float)
     value = f", not {str(given)[:80]}" if shows_value else ""
     return f"{dotted(path)}{inside} ({sources.get(path, 'default')}): {wrong}{value if value.isprintable() else ''}"

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from relay.settings.tree import Settings
 
-__all__ = ["SettingPath", "branches", "dotted", "is_list", "is_optional", "leaves"]
+__all__ = ["SettingPath", "branches", "dotted", "is_list", "is_optional", "leaves", "tables"]
 
 SettingPath: TypeAlias = tuple[str, ...]
 'The names from the root to a setting: `("listen", "port")`.'
@@ -37,6 +37,12 @@ def dotted(path: SettingPath) -> str:
 def is_list(path: SettingPath) -> bool:
     """Say whether a setting holds several values."""
     return get_origin(_bare(leaves()[path].annotation)) is tuple
+
+
+def tables(path: SettingPath) -> type[BaseModel] | None:
+    """Return what each table of a list of tables is made of, or None when the setting is another one."""
+    items = get_args(_bare(leaves()[path].annotation)) if is_list(path) else ()
+    return items[0] if items and isinstance(items[0], type) and issubclass(items[0], BaseModel) else None
 
 
 def is_optional(path: SettingPath) -> bool:

@@ -22,6 +22,7 @@ from relay.settings.branches import (
     TelemetrySettings,
     TemplateSettings,
     TlsSettings,
+    TokenSettings,
 )
 from relay.settings.branches.bounds import SfToken
 
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
     quic: QuicSettings = Field(default_factory=QuicSettings)
     templates: TemplateSettings = Field(default_factory=TemplateSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
+    tokens: TokenSettings = Field(default_factory=TokenSettings)
     policy: PolicySettings = Field(default_factory=PolicySettings)
     resolver: ResolverSettings = Field(default_factory=ResolverSettings)
     egress: EgressSettings = Field(default_factory=EgressSettings)

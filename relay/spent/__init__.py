@@ -14,6 +14,7 @@ not admitted. `relay/spent/redis.py` is imported only when it is asked for, sinc
 from __future__ import annotations
 
 from relay.spent.availability import Availability
+from relay.spent.batch_thread import BatchThread
 from relay.spent.database import Database, Synchronous
 from relay.spent.factory import StoreKind, open_store
 from relay.spent.known import KnownTokens
@@ -39,6 +40,7 @@ __all__ = [
     "TOKEN_ID_SIZE",
     "Availability",
     "AwayReason",
+    "BatchThread",
     "Database",
     "KnownTokens",
     "Ledger",

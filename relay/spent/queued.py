@@ -2,26 +2,23 @@
 
 Rules of this file:
 
-- The loop's side owns futures, counts and the log. The thread owns the ledger. They meet in two places only: the
-  inbox, and `call_soon_threadsafe`.
+- The loop's side owns futures, counts and the log. The thread owns the ledger (`relay/spent/batch_thread.py`).
 - What the inbox holds is counted until the thread has given it back, also when its caller has gone: a caller that
   is cancelled cannot make room for another one while the disk hangs.
-- While a batch is being recorded, the next one gathers. So the more callers wait, the fewer transactions it takes.
 - A caller that gives up before its batch is taken is left out of it. After that its use may count.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from functools import partial
 
 from relay.spent.availability import Availability
+from relay.spent.batch_thread import BatchThread
 from relay.spent.known import KnownTokens
 from relay.spent.ledger import Ledger, LedgerError, Spend
 from relay.spent.store import GRACE, TOKEN_ID_SIZE, AwayReason, StoreAway, check_spend
-from relay.spent.turns import take_turns
 
 __all__ = ["QueuedStore"]
 
@@ -62,9 +59,8 @@ class QueuedStore:
         self._waiting = 0
         self._known = KnownTokens(_REMEMBERED)
         self._availability = Availability(kind, retry)
-        self._inbox: SimpleQueue[Spend | None] = SimpleQueue()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ended: asyncio.Future[None] | None = None
+        self._thread: BatchThread[Spend] = BatchThread(f"spent-{kind}", _BATCH, self._work, self._drop_ledger)
+        self._ledger: Ledger | None = None
         self._closed = False
 
     async def probe(self) -> None:
@@ -98,24 +94,12 @@ class QueuedStore:
     async def close(self) -> None:
         """Let the thread answer who waits and end; see `SpentStore`. A ledger that hangs is left behind."""
         self._closed = True
-        if self._ended is None:
-            return
-        if not self._ended.done():
-            self._inbox.put(None)
-        try:
-            async with asyncio.timeout(self._timeout):
-                await asyncio.shield(self._ended)
-        except TimeoutError:
-            pass
+        await self._thread.close(self._timeout)
 
     def _start(self) -> asyncio.AbstractEventLoop:
         if self._closed:
             raise StoreAway(AwayReason.CLOSED)
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            self._ended = self._loop.create_future()
-            threading.Thread(target=self._work, name=f"spent-{self._kind}", daemon=True).start()
-        return self._loop
+        return self._thread.start()
 
     async def _ask(self, spend: Spend) -> int:
         """Queue a spend and wait for its answer, within the bounds of number and time."""
@@ -126,7 +110,7 @@ class QueuedStore:
             raise self._availability.overloaded(AwayReason.BUSY, now)
         self._availability.enter(now)
         self._waiting += 1
-        self._inbox.put(spend)
+        self._thread.put(spend)
         try:
             async with asyncio.timeout(self._timeout):
                 return await spend.answer
@@ -135,9 +119,8 @@ class QueuedStore:
 
     def _settle(self, batch: Sequence[Spend], outcome: dict[Spend, int] | LedgerError) -> None:
         """Give the thread's outcome to those who still wait. Runs on the loop."""
-        assert self._loop is not None
         self._waiting -= len(batch)
-        now = self._loop.time()
+        now = asyncio.get_running_loop().time()
         if isinstance(outcome, LedgerError):
             refused = [spend for spend in batch if not spend.answer.done()]
             self._availability.failed(outcome.reason, now, outcome.exception_type, len(refused))
@@ -152,58 +135,25 @@ class QueuedStore:
             if not spend.answer.done():
                 spend.answer.set_result(use)
 
-    def _work(self) -> None:
-        """Record batch after batch until the end of the inbox. Runs in the thread, and is all that does."""
-        assert self._loop is not None
-        assert self._ended is not None
-        take_turns()
-        ledger: Ledger | None = None
-        ended = False
-        while not ended:
-            batch, ended = self._take()
-            wanted = [spend for spend in batch if not spend.answer.done()]
-            outcome: dict[Spend, int] | LedgerError
-            try:
-                ledger = self._open_ledger() if ledger is None and wanted else ledger
-                uses = ledger.record(wanted, self._clock()) if ledger is not None and wanted else []
-                outcome = dict(zip(wanted, uses, strict=True))
-            except LedgerError as exc:
-                outcome = exc
-            except Exception as exc:  # noqa: BLE001 - a fault costs this batch, never the thread that all wait for
-                outcome = LedgerError(AwayReason.FAILED, exc)
-            if isinstance(outcome, LedgerError) and ledger is not None:
-                ledger.close()
-                ledger = None
-            if not self._tell(self._settle, batch, outcome):
-                break
-        if ledger is not None:
-            ledger.close()
-        self._tell(self._finish)
-
-    def _take(self) -> tuple[list[Spend], bool]:
-        """Wait for one spend, then take all that are there, up to a batch; say whether the inbox has ended."""
-        item = self._inbox.get()
-        batch: list[Spend] = []
-        while item is not None:
-            batch.append(item)
-            if len(batch) == _BATCH:
-                return batch, False
-            try:
-                item = self._inbox.get_nowait()
-            except Empty:
-                return batch, False
-        return batch, True
-
-    def _finish(self) -> None:
-        assert self._ended is not None
-        if not self._ended.done():
-            self._ended.set_result(None)
-
-    def _tell(self, callback: Callable[..., None], *args: object) -> bool:
-        """Have the loop call this; False when there is no loop any more."""
-        assert self._loop is not None
+    def _work(self, batch: list[Spend]) -> Callable[[], None]:
+        """Record a batch. Runs in the thread."""
+        wanted = [spend for spend in batch if not spend.answer.done()]
+        outcome: dict[Spend, int] | LedgerError
         try:
-            self._loop.call_soon_threadsafe(callback, *args)
-        except RuntimeError:
-            return False
-        return True
+            if self._ledger is None and wanted:
+                self._ledger = self._open_ledger()
+            uses = self._ledger.record(wanted, self._clock()) if self._ledger is not None and wanted else []
+            outcome = dict(zip(wanted, uses, strict=True))
+        except LedgerError as exc:
+            outcome = exc
+        except Exception as exc:  # noqa: BLE001 - a fault costs this batch, never the thread that all wait for
+            outcome = LedgerError(AwayReason.FAILED, exc)
+        if isinstance(outcome, LedgerError):
+            self._drop_ledger()
+        return partial(self._settle, batch, outcome)
+
+    def _drop_ledger(self) -> None:
+        """Close the ledger, if it is open. Runs in the thread."""
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None

@@ -12,6 +12,7 @@ from relay.telemetry.metrics import (
     Metrics,
     NoMetrics,
     QuotaName,
+    TokenRefusal,
 )
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Metrics",
     "NoMetrics",
     "QuotaName",
+    "TokenRefusal",
     "configure_logging",
     "get_logger",
 ]

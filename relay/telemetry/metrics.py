@@ -18,6 +18,7 @@ __all__ = [
     "Metrics",
     "NoMetrics",
     "QuotaName",
+    "TokenRefusal",
 ]
 
 
@@ -52,6 +53,18 @@ class Metric(Enum):
     QUOTAS_HIT = ("quotas_hit", MetricKind.COUNTER, "Times that a principal's quota bit, by quota.")
     PRINCIPALS_TRACKED = ("principals_tracked", MetricKind.GAUGE, "Principals whose use is remembered for quotas.")
     HOOK_FAILURES = ("hook_failures", MetricKind.COUNTER, "Hooks that raised or gave no verdict, by phase.")
+    TOKENS_SPENT = ("tokens_spent", MetricKind.COUNTER, "Uses of tokens that admitted a client.")
+    TOKENS_REFUSED = ("tokens_refused", MetricKind.COUNTER, "Tokens that admitted nobody, by reason.")
+    DIRECTORIES_FETCHED = (
+        "directories_fetched",
+        MetricKind.COUNTER,
+        "Issuers' directories that were fetched and read.",
+    )
+    DIRECTORIES_FAILED = (
+        "directories_failed",
+        MetricKind.COUNTER,
+        "Attempts to fetch a directory that gave no keys.",
+    )
     DNS_QUERIES = ("dns_queries", MetricKind.COUNTER, "Questions sent to upstream resolvers.")
     DNS_CACHE_HITS = ("dns_cache_hits", MetricKind.COUNTER, "Questions answered from the cache.")
     DNS_FAILURES = ("dns_failures", MetricKind.COUNTER, "Names that could not be resolved.")
@@ -86,6 +99,33 @@ class DropReason(StrEnum):
     "The socket towards the target took no more."
     UNROUTABLE = "unroutable"
     "A UDP packet on the listening port that belongs to no connection."
+
+
+class TokenRefusal(StrEnum):
+    """Why a token admitted nobody. The answer is 407; for the last four 503."""
+
+    MALFORMED = "malformed"
+    "The credentials hold no token, or one without the structure of its type."
+    UNKNOWN_TYPE = "unknown_type"
+    "Its type is unknown; it may be a greased one."
+    WRONG_CHALLENGE = "wrong_challenge"
+    "It answers no challenge that is accepted now."
+    UNKNOWN_KEY = "unknown_key"
+    "It names a key that the issuer does not have."
+    WRONG_TYPE = "wrong_type"
+    "It is of another type than the key that it names."
+    BAD_AUTHENTICATOR = "bad_authenticator"
+    "The key did not make it."
+    SPENT = "spent"
+    "It was used as often as it may be."
+    NO_KEYS = "no_keys"
+    "The issuer's keys are not known yet: its directory could not be fetched so far."
+    BUSY = "busy"
+    "Too many tokens wait for their check."
+    CHECK_FAILED = "check_failed"
+    "The check could not be made."
+    STORE_AWAY = "store_away"
+    "The store of spent tokens cannot be asked."
 
 
 class LimitName(StrEnum):

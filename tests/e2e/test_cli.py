@@ -91,6 +91,13 @@ class TestMistakes:
         line = complaint("serve", *good, "--set=listen.host=192.0.2.1", "--set=listen.port=4433")
         assert line == "listen: cannot use 192.0.2.1 port 4433: Cannot assign requested address"
 
+    def test_tokens_and_everybody(self, tmp_path: Path, good: list[str]) -> None:
+        issuer = f'[{{"name": "issuer.example", "keys": ["{tmp_path / "none"}"]}}]'
+        line = complaint("serve", *good, f"--set=tokens.issuers={issuer}", "--set=auth.open=true")
+        assert line == "auth.open, tokens.issuers: the first admits everybody without a token; set one of them"
+        line = complaint("serve", *good, f"--set=tokens.issuers={issuer}")
+        assert line == f"tokens.issuers[0].keys[0]: cannot read {tmp_path / 'none'}: No such file or directory"
+
     def test_debug_mode_by_environment(self, good: list[str]) -> None:
         line = complaint("serve", *good, environ={"RELAY_TELEMETRY__DEBUG_ADDRESSES": "true"})
         assert line.startswith("telemetry.debug_addresses (from RELAY_TELEMETRY__DEBUG_ADDRESSES): cannot be set by")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pty
 import re
@@ -76,6 +77,19 @@ class TestSmallCommands:
         assert found["limits"]["streams"] == 77
         assert found["identity"] == "relay-one"
         assert preshared_entry(KEY) not in done.stdout
+
+    def test_check_looks_at_the_keys_of_issuers(self, tmp_path: Path) -> None:
+        (tmp_path / "seed").write_bytes(b"\x80" * 48)
+        issuers = [
+            {"name": "issuer.example", "keys": [str(tmp_path / "seed")], "types": [1]},
+            {"name": "other.example", "keys": [str(tmp_path / "none")]},
+        ]
+        done = run("check", f"--set=tokens.issuers={json.dumps(issuers)}", "--set=tokens.store.kind=memory")
+        assert done.returncode == 0
+        assert "# tokens.issuers[0]: issuer.example, keys in its files: 1 of type 1\n" in done.stdout
+        assert "# tokens.issuers[1]: other.example, CANNOT BE USED: tokens.issuers[1].keys[0]: cannot" in done.stdout
+        assert "# tokens.store: memory, forgotten at a restart\n" in done.stdout
+        assert tomllib.loads(done.stdout)["tokens"]["issuers"][1]["name"] == "other.example"
 
     def test_check_explains_every_setting(self) -> None:
         done = run("check", "--explain")

@@ -44,9 +44,9 @@ def _results() -> Results:
         results.lines.append(_line(server, "datagrams/1100/16", middle))
         results.lines.append(_line(server, "datagrams/1100/1/lone", 40 * middle))
         results.lines += [_line(server, f"latency/10/{name}", 30 * middle) for name in ("p50", "p99", "p999")]
-    results.lines.append(_line("direct", "latency/10/p50", 35.0))
+    results.lines.append(_line("direct/envoy", "latency/10/p50", 7.0))
     results.lines.append(_line("quic-go-connect", "streams/down/8", 1.9, "s/GB", delivered=0.5))
-    results.lines.append(Line("envoy", "latency/80/p50", "us", failure="above the generator's ceiling"))
+    results.lines.append(Line("envoy", "latency/80/p50", "us", failure="the server has ended"))
     results.lines.append(_line("floor", "floor/64/50", 0.2))
     return results
 
@@ -107,12 +107,13 @@ def test_the_page_has_medians_spread_ratio_and_what_is_missing() -> None:
     assert "| 1100 bytes, 16 tunnels | 2.00 (1.80..2.20) x0.25 | 8.00 (7.20..8.80) |" in page
     assert "1.90 (1.71..2.09) **50% lost**" in page
     assert "![Added latency](plots/latency.svg)" in page
-    assert "| 10 % of capacity, p99.9 | 60.0 (54.0..66.0) | 240 (216..264) |" in page
+    assert "| 10 % of its own capacity, p99.9 | 60.0 (54.0..66.0) | 240 (216..264) |" in page
     assert "## Straight to the origin" in page
+    assert "| 10 % of its own capacity, p50 | 7.00 (6.30..7.70) |" in page
     assert "## The kernel's floor" in page
     assert "not measured" in page
     assert "- Skipped: masque-go: go is missing: install Go" in page
-    assert "above the generator's ceiling: Envoy latency/80/p50" in page
+    assert "the server has ended: Envoy latency/80/p50" in page
     widths = [[line.count(" | ") for line in block.splitlines()] for block in page.split("\n\n") if block[:1] == "|"]
     assert all(len(set(counts)) == 1 for counts in widths)
 
@@ -124,15 +125,25 @@ def test_a_ratio_is_not_written_where_it_says_nothing() -> None:
     assert [row.split()[-4] for row in table.splitlines() if " latency/" in row] == ["-"] * 3
 
 
-def test_a_generator_that_leaves_its_schedule_is_told() -> None:
+@pytest.mark.parametrize(("percentile", "late"), [("p50", 0.02), ("p999", 0.002)])
+def test_a_generator_that_leaves_its_schedule_leaves_no_figure(percentile: str, late: float) -> None:
     results = _results()
-    assert "*late*" not in render_page(results)
-    assert "LATE" not in render_page(results)
-    for line in results.lines:
-        if (line.server, line.key) == ("envoy", "latency/10/p50"):
-            line.late = [0.0, 0.2, 0.2]
-    assert "240 (216..264) *late*" in render_page(results)
-    assert "LATE: the generator sent 20% over 1 ms late: Envoy latency/10/p50" in render_page(results)
+    assert "*invalid" not in render_page(results)
+    key = f"latency/10/{percentile}"
+    line = results.line("envoy", key)
+    assert line is not None
+    for line.late in ([0.0, 0.0, late], [late / 3] * 3):
+        assert line.figure == 240
+    line.late = [0.0, late, late]
+    assert (line.figure, results.spread("envoy", key)) == (None, None)
+    page = render_page(results)
+    assert f"*invalid: {late:.1%} sent late*" in page
+    assert f"INVALID: the generator sent {late:.1%} too late: Envoy {key}" in page
+    assert [row.word for row in compare(_results(), results) if (row.server, row.key) == ("envoy", key)] == [
+        "missing"
+    ]
+    root = ElementTree.fromstring(draw_latency(results))
+    assert len(list(root.iter(f"{_SVG}circle"))) == 5
 
 
 @pytest.mark.parametrize(
@@ -196,7 +207,9 @@ def test_text_in_a_drawing_is_escaped() -> None:
 def test_rows_and_servers_have_names_for_people() -> None:
     assert row_label("datagrams/64/1") == "64 bytes, 1 tunnel"
     assert row_label("loss/up/8") == "upload, 8 streams"
-    assert row_label("latency/50/p999") == "50 % of capacity, p99.9"
+    assert row_label("latency/50/p999") == "50 % of its own capacity, p99.9"
+    assert row_label("latency/shared/p50") == "shared rate, p50"
+    assert server_label("direct/envoy") == "without Envoy"
     assert row_label("something/else") == "something/else"
     assert server_label("relay-qh3") == "relay (qh3)"
     assert server_label("somebody") == "somebody"
@@ -206,36 +219,86 @@ def test_a_second_run_is_compared_row_by_row() -> None:
     first, second = _results(), _results()
     second.lines[0].figures = [figure * 2 for figure in second.lines[0].figures]
     second.lines = [line for line in second.lines if line.server != "floor"]
+    for run, figures in ((first, [1.89, 1.9, 1.9]), (second, [1.92, 1.93, 1.93])):
+        line = run.line("quic-go-connect", "streams/down/8")
+        assert line is not None
+        line.figures = figures
     second.lines.append(_line("envoy", "handshakes", 2000.0))
     words = {(row.server, row.key): row.word for row in compare(first, second)}
     assert words["relay-qh3", "datagrams/1100/16"] == "differs"
     assert words["envoy", "datagrams/1100/16"] == "agrees"
+    assert words["quic-go-connect", "streams/down/8"] == "close"
     assert words["floor", "floor/64/50"] == "missing"
     assert words["envoy", "handshakes"] == "new"
     assert ("envoy", "latency/80/p50") not in words
     text = render_agreements(compare(first, second))
-    assert "11 of 12 rows agree within their own spreads; by chance alone 0.1 would not" in text
-    assert "1 missing in the second run; 1 new in the second run" in text
+    assert "10 of 12 rows agree within their own spreads; by chance alone 0.2 would not" in text
+    assert "1 more are close; 1 missing in the second run; 1 new in the second run" in text
     (told,) = (row for row in text.splitlines() if row.startswith("differs"))
     assert "2.00" in told.split()
 
 
-def test_compare_ends_with_1_when_a_row_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_says_whether_an_earlier_run_agrees() -> None:
+    first, second = _results(), _results()
+    assert "Agreement" not in render_page(second)
+    second.lines[0].figures = [figure * 2 for figure in second.lines[0].figures]
+    page = render_page(second, first)
+    assert "## Agreement of two runs" in page
+    assert "of 2026-01-02, in [earlier.json](earlier.json)" in page
+    assert "12 of 13 rows agree within their own spreads; by chance alone 0.1 would not, and in 99 of 100" in page
+    assert "So the two runs agree." in page
+    assert "| datagrams | 3 | 0 | 1 | 0 | 0 |" in page
+    told = (
+        "| differs | relay (qh3) | datagrams: 1100 bytes, 16 tunnels | 2.00 (1.80..2.20) | 4.00 (3.60..4.40) | 2.00 |"
+    )
+    assert told in page
+    assert "Those that do not" not in render_page(first, first)
+
+
+def test_no_path_of_this_machine_is_told(tmp_path: Path) -> None:
+    results = _results()
+    home = "/home/some.body/check-out_1"
+    results.failures["masque-go"] = f"{home}/interop/x.go:7: no package (in {home}/y/) cd '/opt/a/b' 1/2 a/b/c"
+    results.skipped["other"] = f"install {home}/tool"
+    results.command = f"python -m x --set tls.key={home}/key.pem"
+    results.lines[0].failure = f"exec: {home}/bin/proxy"
+    write_report(results, tmp_path)
+    for file in (tmp_path / "results.json", tmp_path / "RESULTS.md"):
+        text = file.read_text()
+        assert "some.body" not in text
+        assert "/opt" not in text
+        assert "x.go:7: no package (in ) cd 'b' 1/2 a/b/c" in text
+    assert load_results(tmp_path / "results.json").command == "python -m x --set tls.key=key.pem"
+
+
+def test_compare_ends_with_1_when_more_rows_differ_than_chance_allows_or_one_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     results = _results()
     save_results(results, first)
     save_results(results, second)
     assert main(["--compare", str(first), "--json", str(second)]) == 0
-    results.lines[0].figures = [100.0]
+    assert capsys.readouterr().out.endswith(": the runs agree\n")
+    for count, code in ((1, 0), (2, 1)):
+        for line in results.lines[:count]:
+            line.figures = [1000.0] * 5
+        save_results(results, second)
+        assert main(["--compare", str(first), "--json", str(second)]) == code
+    told = capsys.readouterr().out
+    assert "differs" in told
+    assert told.endswith(": the runs do not agree\n")
+    results = _results()
+    results.lines[0].late = [0.5]
     save_results(results, second)
     assert main(["--compare", str(first), "--json", str(second)]) == 1
-    assert "differs" in capsys.readouterr().out
     assert main(["--compare", str(tmp_path / "none.json"), "--json", str(second)]) == 1
 
 
-def test_the_report_is_written_again_from_its_own_json(tmp_path: Path) -> None:
+def test_the_report_is_written_again_from_its_own_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_report(_results(), tmp_path / "one")
-    write_report(load_results(tmp_path / "one" / "results.json"), tmp_path / "two")
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    assert main(["--draw", "--json", f"{one}/results.json", "--to", two]) == 0
     names = sorted(
         str(file.relative_to(tmp_path / "one")) for file in (tmp_path / "one").rglob("*") if file.is_file()
     )
@@ -260,3 +323,20 @@ def test_the_machine_is_described() -> None:
     machine = describe_machine()
     assert set(machine) == {"processor", "cores", "memory", "kernel", "python"}
     assert int(machine["cores"]) >= 1
+
+
+def test_an_earlier_run_is_kept_beside_the_report_until_another_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_report(_results(), tmp_path)
+    before = tmp_path / "before.json"
+    save_results(replace(_results(), made="2025-12-31"), before)
+    assert main(["--draw", "--compare", str(before), "--to", str(tmp_path)]) == 0
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert "of 2025-12-31, in [earlier.json]" in page
+    assert (tmp_path / "earlier.json").read_text() == before.read_text()
+    assert main(["--draw", "--to", str(tmp_path)]) == 0
+    assert (tmp_path / "RESULTS.md").read_text() == page
+    write_report(_results(), tmp_path)
+    assert not (tmp_path / "earlier.json").exists()
+    assert "13 of 13 rows agree" in capsys.readouterr().out

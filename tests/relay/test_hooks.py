@@ -86,6 +86,21 @@ async def test_nobody_authenticated_gives_all_challenges_once(ctx: ExchangeConte
     assert verdict == Reject(Failure(FailureKind.AUTHENTICATION_REQUIRED, Side.CLIENT, challenges=(b"A", b"B", b"C")))
 
 
+async def test_challenges_may_be_made_when_they_are_needed(ctx: ExchangeContext) -> None:
+    made: list[bytes] = []
+
+    def make() -> tuple[bytes, ...]:
+        made.append(b"C%d" % len(made))
+        return made[-1], b"A"
+
+    chain = HookChain([Hooks(challenges=(b"A",)), Hooks(challenges=make)])
+    assert made == []
+    for number in range(2):
+        verdict = await chain.authenticate(ctx)
+        assert isinstance(verdict, Reject)
+        assert verdict.failure.challenges == (b"A", b"C%d" % number)
+
+
 async def test_no_hooks_at_all_fail_closed(ctx: ExchangeContext) -> None:
     chain = HookChain([])
     authenticated, resolved = await chain.authenticate(ctx), await chain.resolve(ctx)

@@ -20,6 +20,7 @@ from relay.outcome import (
 
 OURS = {
     FailureKind.AUTHENTICATION_REQUIRED: (407, ErrorCode.H3_REQUEST_CANCELLED, ProxyErrorType.HTTP_REQUEST_DENIED),
+    FailureKind.AUTHENTICATION_UNAVAILABLE: (503, ErrorCode.H3_EXCESSIVE_LOAD, ProxyErrorType.PROXY_INTERNAL_ERROR),
     FailureKind.RATE_LIMITED: (429, ErrorCode.H3_EXCESSIVE_LOAD, ProxyErrorType.HTTP_REQUEST_ERROR),
     FailureKind.CLIENT_ABORTED: (500, ErrorCode.H3_REQUEST_CANCELLED, None),
     FailureKind.RELAY_DRAINING: (503, ErrorCode.H3_NO_ERROR, None),
@@ -129,6 +130,7 @@ def test_retry_after_says_when_if_that_is_known() -> None:
     [
         (FailureKind.RATE_LIMITED, True),
         (FailureKind.RELAY_DRAINING, True),
+        (FailureKind.AUTHENTICATION_UNAVAILABLE, True),
         (FailureKind.DESTINATION_UNAVAILABLE, False),
     ],
 )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from interop.bench.peers.labels import COLOURS, OTHER_COLOUR, row_label, server_label
+from interop.bench.peers.labels import COLOURS, OTHER_COLOUR, load_label, row_label, server_label
 from interop.bench.peers.plan import LOADS, PERCENTILES
 from interop.bench.peers.results import Results
 from interop.bench.peers.svg import Drawing
@@ -51,6 +51,7 @@ CHARTS = {
     "connections": _BarChart(
         "Handshakes and new tunnels", "in one CPU second of the server; more is better", ("handshakes", "tunnels")
     ),
+    "capacity": _BarChart("Capacity", "echoes a second that are carried in time; more is better", ("capacity",)),
     "memory": _BarChart("Memory for what is idle", "KiB of resident memory; less is better", ("memory",)),
     "loss": _BarChart(
         "Throughput with loss", "10^6 bits a second; 1 % of packets lost each way, 50 ms round trip", ("loss",)
@@ -157,7 +158,7 @@ def draw_latency(results: Results) -> str:
     title, subtitle = "Added latency of an echo", "microseconds, through the server minus straight to the origin"
     drawing = Drawing(_WIDTH, _TOP + _PANEL_HEIGHT + 60, f"{title}: {subtitle}")
     _draw_head(drawing, title, f"{subtitle}; a ring: more than 5 % lost", names)
-    values = [value for line in _latency_lines(results) for value in line.figures]
+    values = [value for line in _latency_lines(results) for value in line.valid_figures]
     top = max(1, math.ceil(math.log10(max([*values, 10 * _FLOOR_US]))))
     for step in range(top + 1):
         y = _latency_y(10.0**step, top)
@@ -182,12 +183,12 @@ def _latency_y(value: float, top: int) -> float:
 
 
 def _draw_panel(
-    drawing: Drawing, results: Results, names: Sequence[str], load: int, place: tuple[float, float], top: int
+    drawing: Drawing, results: Results, names: Sequence[str], load: str, place: tuple[float, float], top: int
 ) -> None:
     """Draw the percentiles at one load."""
     left, width = place
     drawing.line(left, _TOP + 10, left, _TOP + 10 + _PANEL_HEIGHT, _FAINT)
-    drawing.text(left + width / 2, _TOP + _PANEL_HEIGHT + 46, f"{load} % of the relay's capacity", 12, "middle")
+    drawing.text(left + width / 2, _TOP + _PANEL_HEIGHT + 46, load_label(load), 12, "middle")
     places = [left + width * (index + 0.5) / len(PERCENTILES) for index in range(len(PERCENTILES))]
     for x, percentile in zip(places, PERCENTILES, strict=True):
         words = row_label(f"latency/{load}/{percentile}").rsplit(" ", 1)[-1]

@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from statistics import median
+from collections.abc import Sequence
+from contextlib import ExitStack
 
-from interop.bench.bench import Bench, new_lines
+from interop.bench.bench import Bench, MemoryTurn, RowTurn, Turn
 from interop.bench.lab import Lab
+from interop.bench.peers.latency import LatencyTurn
 from interop.bench.peers.netem import NetemError, lossy_site
-from interop.bench.peers.plan import (
-    CAPACITY_ROW,
-    DELAY,
-    LOADS,
-    LOSS,
-    added_latency,
-    plan_ceiling,
-    plan_fairness,
-    plan_latency,
-    plan_loss,
-    plan_tunnels,
-)
-from interop.bench.plan import Answer, Row, plan_rows
-from interop.bench.processes import Child
-from interop.bench.report import Line
+from interop.bench.peers.plan import DELAY, LOSS, plan_ceiling, plan_fairness, plan_loss, plan_tunnels
+from interop.bench.plan import Row
+from interop.bench.processes import has_priority
 from interop.bench.servers import Server, Spec
 
-__all__ = ["DIRECT", "MIRROR", "OURS", "Comparison", "generator_ceiling"]
+__all__ = ["MIRROR", "Comparison"]
 
-OURS = "relay-qh3"
-"The server whose capacity sets the loads of the latency rows."
-DIRECT = Spec("direct", lambda _: (), frozenset({"udp"}))
-"No server: straight to the origin."
 MIRROR = Spec("mirror", lambda _: (), frozenset({"udp"}))
 "The generator's own server, which echoes without a target."
 
 _TIMED = ("datagrams", "streams", "handshakes", "tunnels", "latency", "fairness")
-_SOON = 10.0
 _SEED = 1
 
 
@@ -67,155 +50,83 @@ class Comparison:
         Raises:
             ChildError: the generator ended.
         """
+        self.facts["priority"] = (
+            "real-time for servers, origins and generator, so that nothing else on the machine takes their cores"
+            if has_priority()
+            else "none: only root may ask for it, and whatever else runs disturbs what is measured"
+        )
         known = self._bench.lab.kit.groups
         wanted = [group for group in groups if group in known]
         for group in groups:
             if group not in known:
                 self.skipped[f"rows {group}"] = f"the generator ({self._bench.lab.kit.name}) does not know them"
                 print(f"SKIP  rows {group}: {self.skipped[f'rows {group}']}", file=sys.stderr, flush=True)
-        timed = [group for group in _TIMED if group in wanted]
-        if timed:
-            with self._bench.running(self._specs) as servers:
-                self._run_timed(servers, timed)
-        if "memory" in wanted:
-            self._bench.run_memory(self._specs, self._bench.pace.rounds)
-        if "loss" in wanted:
-            self._run_loss()
-        if "ceiling" in wanted:
-            self._run_ceiling()
-        if "floor" in wanted:
-            self._bench.run_floor()
+        with ExitStack() as stack:
+            turns = self._plan(stack, wanted)
+            try:
+                self._go_round(turns)
+            finally:
+                for turn in turns:
+                    self._bench.keep(turn.lines)
+                for turn in turns:
+                    self.facts |= turn.facts if isinstance(turn, LatencyTurn) else {}
 
-    def _run_timed(self, servers: Sequence[Server], groups: Sequence[str]) -> None:
-        """Measure what needs servers that run for long."""
-        pace, targets = self._bench.pace, self._bench.lab.targets
-        self._bench.run_rows(servers, tuple(groups))
-        rows = plan_tunnels(pace, targets) if "tunnels" in groups else []
-        for row in rows:
-            self._bench.take_turns([(server, row) for server in servers])
-        if "latency" in groups:
-            self._run_latency(servers)
-        rows = plan_fairness(pace, targets) if "fairness" in groups else []
-        for row in rows:
-            self._bench.take_turns([(server, row) for server in servers])
+    def _go_round(self, turns: Sequence[Turn]) -> None:
+        """Take all turns in every round, so that a row's rounds are spread over the whole run.
 
-    def _run_latency(self, servers: Sequence[Server]) -> None:
-        """Measure added latency at shares of the relay's capacity, at the same rates for everybody."""
-        line = self._capacity_line()
-        if line is None or line.figure is None:
-            self.skipped["rows latency"] = f"{OURS} has no figure for {CAPACITY_ROW}, so its capacity is not known"
-            return
-        capacity, ceiling = 1e6 / (2 * line.figure), generator_ceiling(line)
-        self.facts["capacity"] = f"{capacity:.0f} echoes a second: what {OURS} could carry on a core of its own"
-        self.facts["ceiling"] = (
-            f"{ceiling:.0f} echoes a second: what the generator and the origin could do on the core they share"
-        )
-        for load in LOADS:
-            rate = round(capacity * load / 100)
-            self.facts[f"latency at {load} %"] = f"{rate} echoes a second"
-            row = plan_latency(self._bench.pace, self._bench.lab.targets, load, rate)
-            if rate > ceiling:
-                reason = f"{rate} echoes a second are above the generator's ceiling of {ceiling:.0f}"
-                self.facts[f"latency at {load} %"] = f"not measured: {reason}"
-                print(f"latency/{load}: not measured: {reason}", file=sys.stderr, flush=True)
-                self._bench.lines += [_unmeasured(line, reason) for server in servers for line in _lines(server, row)]
-                continue
-            self._run_latency_row(servers, row)
+        What the machine does meanwhile, in minutes, is then in the spread of every row, and two runs can agree.
+        """
+        for number in range(1, self._bench.pace.rounds + 1):
+            print(f"round {number} of {self._bench.pace.rounds}", file=sys.stderr, flush=True)
+            for turn in turns:
+                turn.take()
 
-    def _run_latency_row(self, servers: Sequence[Server], row: Row) -> None:
-        """Measure one load: straight to the origin first in each round, then through each server."""
-        straight: Answer = {}
+    def _plan(self, stack: ExitStack, groups: Sequence[str]) -> list[Turn]:
+        """Start what is needed, and list what is measured in each round."""
+        bench, turns = self._bench, list[Turn]()
+        pace, targets = bench.pace, bench.lab.targets
+        if timed := [group for group in _TIMED if group in groups]:
+            servers = stack.enter_context(bench.running(self._specs))
+            turns += bench.plan_turns(servers, tuple(timed))
+            turns += _all(bench, servers, plan_tunnels(pace, targets) if "tunnels" in groups else [])
+            turns += [LatencyTurn(bench, servers)] if "latency" in groups else []
+            turns += _all(bench, servers, plan_fairness(pace, targets) if "fairness" in groups else [])
+        turns += [MemoryTurn(bench, self._specs)] if "memory" in groups else []
+        turns += self._plan_loss(stack) if "loss" in groups else []
+        if "ceiling" in groups:
+            mirror = bench.lab.start_child(stack, MIRROR, bench.lab.kit.mirror)
+            turns += _all(bench, [mirror], plan_ceiling(pace, targets))
+        turns += bench.plan_floor_turns(stack) if "floor" in groups else []
+        return turns
 
-        def measure(server: Server, own: Row) -> Answer:
-            nonlocal straight
-            answer = self._bench.lab.measure(server, own)
-            if server.spec is not DIRECT:
-                return added_latency(answer, straight)
-            straight = answer
-            return answer
-
-        direct = Server(DIRECT, servers[0].address, servers[0].child)
-        straight_row = Row(row.key, row.group, row.measures, {**row.order, "direct": True}, row.kind)
-        self._bench.take_turns([(direct, straight_row), *((server, row) for server in servers)], measure)
-
-    def _capacity_line(self) -> Line | None:
-        """Find what a datagram costs the relay; measure it when this run has not."""
-        bench = self._bench
-
-        def find() -> Line | None:
-            return next((line for line in bench.lines if (line.server, line.key) == (OURS, CAPACITY_ROW)), None)
-
-        spec = next((spec for spec in self._specs if spec.name == OURS), None)
-        if find() is None and spec is not None:
-            rows = plan_rows(("datagrams",), bench.pace, bench.lab.targets)
-            (row,) = (row for row in rows if row.key == CAPACITY_ROW)
-            with bench.running([spec]) as servers:
-                bench.take_turns([(server, row) for server in servers])
-        return find()
-
-    def _run_loss(self) -> None:
-        """Measure throughput on a path with loss and delay: by netem, or else by the link in user space."""
+    def _plan_loss(self, stack: ExitStack) -> list[Turn]:
+        """Make a path with loss and delay, by netem or else by the link in user space, with servers behind it."""
         round_trip = f"{2 * DELAY * 1e3:g} ms round trip, {LOSS:.0%} of packets lost each way"
+        bench = self._bench
         try:
-            with lossy_site(DELAY, LOSS) as site, ExitStack() as stack:
-                self.facts["lossy path"] = f"netem between network namespaces: {round_trip}"
-                folder = self._bench.lab.folder / "lossy"
-                folder.mkdir()
-                lab = Lab(stack, folder, self._bench.lab.kit, site)
-                inner = Bench(lab, self._bench.pace)
-                with inner.running(self._specs) as servers:
-                    for row in plan_loss(inner.pace, lab.targets):
-                        inner.take_turns([(server, row) for server in servers])
-                self._bench.lines += inner.lines
-                self._bench.failures |= inner.failures
+            site = stack.enter_context(lossy_site(DELAY, LOSS))
         except NetemError as error:
             self.facts["lossy path"] = f"a forwarder in user space, for want of netem ({error}): {round_trip}"
             print(f"no netem, so a forwarder in user space: {error}", file=sys.stderr, flush=True)
-            with self._bench.running(self._specs) as servers, self._links(servers) as seen:
-                for row in plan_loss(self._bench.pace, self._bench.lab.targets):
-                    self._bench.take_turns([(server, row) for server in seen])
+            able = [spec for spec in self._specs if "tcp" in spec.kinds]
+            servers = [self._behind_link(stack, server) for server in stack.enter_context(bench.running(able))]
+        else:
+            self.facts["lossy path"] = f"netem between network namespaces: {round_trip}"
+            folder = bench.lab.folder / "lossy"
+            folder.mkdir()
+            inner = Bench(Lab(stack, folder, bench.lab.kit, site), bench.pace)
+            inner.failures = bench.failures
+            bench = inner
+            servers = stack.enter_context(bench.running(self._specs))
+        return _all(bench, servers, plan_loss(bench.pace, bench.lab.targets))
 
-    @contextmanager
-    def _links(self, servers: Sequence[Server]) -> Iterator[list[Server]]:
-        """Put a link in front of each server."""
-        lab = self._bench.lab
-        with ExitStack() as stack:
-            seen = []
-            for server in servers:
-                shape = [str(value) for value in (server.address[1], DELAY, LOSS, _SEED)]
-                command = [sys.executable, "-m", "interop.bench.peers.link", *shape]
-                link = stack.enter_context(Child(f"link-{server.name}", command, lab.cores.load, lab.folder))
-                seen.append(lab.seen_at(server, int(link.read_line(_SOON))))
-            yield seen
-
-    def _run_ceiling(self) -> None:
-        """Measure what the generator can do at most."""
-        bench = self._bench
-        with ExitStack() as stack:
-            mirror = bench.lab.start_child(stack, MIRROR, bench.lab.kit.mirror)
-            for row in plan_ceiling(bench.pace, bench.lab.targets):
-                bench.take_turns([(mirror, row)])
+    def _behind_link(self, stack: ExitStack, server: Server) -> Server:
+        """Put a link in front of a server."""
+        shape = [str(value) for value in (server.address[1], DELAY, LOSS, _SEED)]
+        command = [sys.executable, "-m", "interop.bench.peers.link", *shape]
+        return self._bench.lab.put_before(stack, server, command)
 
 
-def generator_ceiling(line: Line) -> float:
-    """Reckon how many echoes a second the generator and the origin could do if nothing else held them up.
-
-    Args:
-        line: the relay's line of the capacity row: what a datagram costs the server, and how busy both sides were.
-
-    Returns:
-        Echoes a second. With a schedule to keep it is less, because batches are smaller; `late` tells.
-    """
-    assert line.figure
-    return 1e6 * median(line.proxy_busy) / (2 * line.figure * median(line.load_busy))
-
-
-def _lines(server: Server, row: Row) -> list[Line]:
-    """Begin the lines of a row, if the server has its kind of tunnels."""
-    return new_lines(server.spec, row) if row.kind in server.spec.kinds else []
-
-
-def _unmeasured(line: Line, reason: str) -> Line:
-    """Say in a line why it has no figure."""
-    line.failure = reason
-    return line
+def _all(bench: Bench, servers: Sequence[Server], rows: Sequence[Row]) -> list[Turn]:
+    """Measure rows on all servers."""
+    return [RowTurn(bench, [(server, row) for server in servers]) for row in rows]

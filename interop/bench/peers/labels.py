@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["COLOURS", "OTHER_COLOUR", "row_label", "server_label"]
+__all__ = ["COLOURS", "OTHER_COLOUR", "load_label", "row_label", "server_label"]
 
 COLOURS = {
     "relay-qh3": "#0072b2",
@@ -21,13 +21,13 @@ _SERVERS = {
     "envoy": "Envoy",
     "masque-go": "masque-go",
     "quic-go-connect": "quic-go",
-    "direct": "no server",
     "mirror": "mirror",
     "floor": "kernel",
 }
 _DIRECTIONS = {"down": "download", "up": "upload"}
 _FIXED = {
     "handshakes": "handshakes",
+    "capacity": "echoes of 1100 bytes, 16 tunnels",
     "tunnels/udp": "UDP tunnels",
     "tunnels/tcp": "TCP tunnels",
     "memory/connection": "idle connection",
@@ -50,7 +50,20 @@ def server_label(name: str) -> str:
     Returns:
         Its name for people.
     """
-    return _SERVERS.get(name, name)
+    way, _, server = name.rpartition("/")
+    return f"without {_SERVERS.get(server, server)}" if way else _SERVERS.get(name, name)
+
+
+def load_label(load: str) -> str:
+    """Name a load at which latency is measured.
+
+    Args:
+        load: as in the results.
+
+    Returns:
+        Its name for people.
+    """
+    return f"{load} % of its own capacity" if load.isdigit() else f"{load} rate"
 
 
 def row_label(key: str) -> str:
@@ -72,7 +85,7 @@ def row_label(key: str) -> str:
         case ["streams" | "loss", direction, streams]:
             return f"{_DIRECTIONS.get(direction, direction)}, {_count(streams, 'stream')}"
         case ["latency", load, percentile]:
-            return f"{load} % of capacity, {_PERCENTILES.get(percentile, percentile)}"
+            return f"{load_label(load)}, {_PERCENTILES.get(percentile, percentile)}"
         case ["ceiling", size]:
             return f"{size} bytes"
         case ["floor", size, batch]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from interop.bench.peers.charts import draw_charts
+from interop.bench.peers.compare import compare, render_agreement_section
 from interop.bench.peers.labels import row_label, server_label
+from interop.bench.peers.plan import DIRECT
 from interop.bench.peers.results import Results
 from interop.bench.peers.sections import SECTIONS, YARDSTICKS, Section
 from interop.bench.report import YARDSTICK, write_number
@@ -16,16 +18,18 @@ __all__ = ["render_page"]
 
 _LEGEND = """\
 A cell has the median of the rounds, in brackets the smallest and the largest, and behind `x` the ratio to Envoy's
-median. A share that is lost was sent and did not come back. Late means that the generator itself left its schedule.
+median. A share that is lost was sent and did not come back. A row is invalid, and has no figure, when the generator
+itself sent more than 1 % of it over 0.1 ms late (for p99.9: more than 0.1 %).
 Servers take turns within each row. Each has one core for itself while it is measured; the generator and the
 origins share another. CPU time is the kernel's account of the server's process, user and system, all threads."""
 
 
-def render_page(results: Results) -> str:
+def render_page(results: Results, earlier: Results | None = None) -> str:
     """Write the page.
 
     Args:
         results: the run.
+        earlier: another run of the same, to say whether they agree.
 
     Returns:
         A Markdown document; its plots are in `plots`.
@@ -42,6 +46,8 @@ def render_page(results: Results) -> str:
     for section in YARDSTICKS:
         parts += _render_section(results, section, ["floor", "mirror"], charts)
     parts += _render_direct(results)
+    if earlier is not None:
+        parts.append(render_agreement_section(compare(earlier, results), earlier.made))
     parts += _render_notes(results)
     return "\n\n".join(parts) + "\n"
 
@@ -81,16 +87,18 @@ def _render_section(results: Results, section: Section, servers: Sequence[str], 
 def _cell(results: Results, server: str, key: str, has_ratio: bool) -> str:
     """Write one figure with its spread, its ratio, and its loss."""
     line, spread = results.line(server, key), results.spread(server, key)
-    if line is None or spread is None:
-        return "-" if line is None or not line.failure else "not measured"
+    if line is None:
+        return "-"
+    if line.is_late:
+        return f"*invalid: {line.share_late:.1%} sent late*"
+    if spread is None:
+        return "not measured" if line.failure else "-"
     words = [_spread(spread)]
     yardstick = results.spread(YARDSTICK, key)
     if has_ratio and yardstick is not None and yardstick.middle and server != YARDSTICK:
         words.append(f"x{spread.middle / yardstick.middle:.2f}")
     if line.is_lossy:
         words.append(f"**{line.share_lost:.0%} lost**")
-    if line.is_late:
-        words.append("*late*")
     return " ".join(words)
 
 
@@ -102,12 +110,17 @@ def _spread(spread: Spread) -> str:
 
 def _render_direct(results: Results) -> list[str]:
     """Write what was taken from the latencies."""
-    keys = [key for key in results.keys(("latency",)) if results.spread("direct", key) and not key.endswith("busy")]
-    if not keys:
+    ways = [f"{DIRECT}{name}" for name in results.servers]
+    ways = [way for way in ways if any(line.server == way for line in results.lines)]
+    keys = [key for key in results.keys(("latency",)) if any(results.line(way, key) for way in ways)]
+    if not ways:
         return []
-    rows = [[row_label(key), _cell(results, "direct", key, False)] for key in keys]
-    text = "Microseconds of the same echo with no server between: what has been taken from the latencies above."
-    return ["## Straight to the origin", text, _table(["", server_label("direct")], rows)]
+    rows = [[row_label(key), *(_cell(results, way, key, False) for way in ways)] for key in keys]
+    text = (
+        "Microseconds of the same echo with no server between, at the rates of each server: what has been taken from "
+        "the latencies above."
+    )
+    return ["## Straight to the origin", text, _table(["", *map(server_label, ways)], rows)]
 
 
 def _render_notes(results: Results) -> list[str]:

@@ -6,15 +6,19 @@ from interop.bench.plan import MEGABYTE, Answer, Measure, Pace, Row, Targets, ra
 from interop.bench.spread import jain_index, smallest_share
 
 __all__ = [
-    "CAPACITY_ROW",
     "DELAY",
+    "DIRECT",
     "FULL",
     "GROUPS",
     "LOADS",
     "LOSS",
+    "OURS",
     "PERCENTILES",
     "QUICK",
+    "SHARED",
+    "SHARED_SHARE",
     "added_latency",
+    "plan_capacity",
     "plan_ceiling",
     "plan_fairness",
     "plan_latency",
@@ -36,15 +40,21 @@ GROUPS = (
 )
 "The kinds of rows."
 
-FULL = Pace(rounds=5, warmup=0.4, seconds=1.6, volume=400 * MEGABYTE)
+FULL = Pace(rounds=5, warmup=0.2, seconds=0.8, volume=300 * MEGABYTE)
 "The pace of figures that are quoted."
-QUICK = Pace(rounds=1, warmup=0.2, seconds=0.6, volume=100 * MEGABYTE)
+QUICK = Pace(rounds=1, warmup=0.1, seconds=0.3, volume=50 * MEGABYTE)
 "The pace of a look while developing."
 
-CAPACITY_ROW = "datagrams/1100/16"
-"The row whose cost per datagram tells what the relay could carry at most."
-LOADS = (10, 50, 80)
-"Per cent of the relay's capacity at which latency is measured."
+DIRECT = "direct/"
+"Goes before the name of a server whose rates are sent straight to the origin."
+OURS = "relay-qh3"
+"The server whose capacity sets the rate that all are measured at."
+SHARED = "shared"
+"The load that is the same rate for every server."
+SHARED_SHARE = 10
+"Per cent of the capacity of OURS that this rate is."
+LOADS = (SHARED, "10", "50", "80")
+"Where latency is measured: at that rate, and at per cents of each server's own capacity."
 PERCENTILES = ("p50", "p99", "p999")
 "What is told of latency, by its name in an answer."
 DELAY = 0.025
@@ -57,8 +67,11 @@ _TUNNELS = 16
 _WINDOW = 12
 _PARALLEL = 16
 _LOSSY = (("down", 1), ("down", 8), ("up", 8))
-_LOSSY_SHARE = 5.0
+_LOSSY_SHARE = 4.0
 "How many times longer than other rows the lossy ones take: there are few round trips in a second."
+_STRETCH = 0.4
+"Seconds that the generator measures without a rest: a try, and the way straight to the origin, take one stretch."
+_STRETCH_WARMUP = 0.1
 
 
 def plan_tunnels(pace: Pace, targets: Targets) -> list[Row]:
@@ -79,26 +92,53 @@ def plan_tunnels(pace: Pace, targets: Targets) -> list[Row]:
     ]
 
 
-def plan_latency(pace: Pace, targets: Targets, load: int, rate_: float) -> Row:
+def plan_capacity(rate_: float) -> Row:
+    """Describe a try whether a server carries a rate.
+
+    Args:
+        rate_: echoes in a second.
+
+    Returns:
+        A row like those of latency, and shorter; its figure is whatever rate was found in the end.
+    """
+    order = _latency_order(rate_, _STRETCH_WARMUP, _STRETCH)
+    measure = Measure("echoes/s", lambda answer: float(answer["capacity"]))
+    return Row("capacity", "latency", (measure,), order, "udp")
+
+
+def plan_latency(pace: Pace, load: str, rate_: float, direct: bool = False) -> Row:
     """Describe the row of added latency at one load.
 
     Args:
         pace: how long.
-        targets: the origins.
-        load: per cent of the relay's capacity, for the key.
+        load: one of LOADS, for the key.
         rate_: echoes in a second.
+        direct: go straight to the origin.
 
     Returns:
-        A row whose figures are microseconds, and how busy the server was; it wants answers from `added_latency`.
+        A row whose figures are microseconds, and how busy the server was if there is one on the way; it wants answers
+        from `added_latency`.
     """
-    order = {"load": "latency", "target": targets.udp, "size": _SIZE, "tunnels": _TUNNELS, "rate": rate_}
     measures = tuple(
         Measure("us", lambda answer, key=key: 1e6 * answer[key], f"/{key}")  # type: ignore[misc]
         for key in PERCENTILES
     )
-    order |= {"warmup": pace.warmup, "seconds": pace.seconds}
     busy = Measure("% of a core", lambda answer: 100 * answer["proxy_cpu"] / answer["seconds"], "/busy")
-    return Row(f"latency/{load}", "latency", (*measures, busy), order, "udp")
+    seconds = min(pace.seconds, _STRETCH) if direct else pace.seconds
+    order = {**_latency_order(rate_, min(pace.warmup, _STRETCH_WARMUP), seconds), "direct": direct}
+    return Row(f"latency/{load}", "latency", measures if direct else (*measures, busy), order, "udp")
+
+
+def _latency_order(rate_: float, warmup: float, seconds: float) -> Answer:
+    """Order echoes at a rate; the generator is their origin."""
+    return {
+        "load": "latency",
+        "size": _SIZE,
+        "tunnels": _TUNNELS,
+        "rate": rate_,
+        "warmup": warmup,
+        "seconds": seconds,
+    }
 
 
 def added_latency(through: Answer, direct: Answer) -> Answer:
@@ -109,13 +149,15 @@ def added_latency(through: Answer, direct: Answer) -> Answer:
         direct: the answer for the way straight to the origin, at the same rate.
 
     Returns:
-        The first answer with the difference of its percentiles; an answer with `error` when either failed.
+        The first answer with the difference of its percentiles, and the later of both ways; an answer with `error`
+        when either failed.
     """
     if "error" in through:
         return through
     if "error" in direct:
         return {"error": f"straight to the origin: {direct['error']}"}
-    return {**through, **{key: through[key] - direct[key] for key in PERCENTILES}}
+    late = max(through["late"], direct["late"])
+    return {**through, "late": late, **{key: through[key] - direct[key] for key in PERCENTILES}}
 
 
 def plan_fairness(pace: Pace, targets: Targets) -> list[Row]:
@@ -153,7 +195,7 @@ def plan_loss(pace: Pace, targets: Targets) -> list[Row]:
     """
     measures = (Measure("Mbit/s", lambda answer: 8e-6 * answer["work"] / answer["seconds"]),)
     order = {"load": "paced-streams", "target": targets.tcp, "seconds": pace.seconds * _LOSSY_SHARE}
-    order["warmup"] = pace.seconds
+    order["warmup"] = pace.seconds / 2
     return [
         Row(
             f"loss/{direction}/{streams}",

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from interop.bench.report import Line
 from interop.bench.spread import Spread, spread_of
 
-__all__ = ["Results", "ResultsError", "load_results", "save_results"]
+__all__ = ["Results", "ResultsError", "load_results", "save_results", "without_paths"]
 
 _FORMAT = 1
 _DIGITS = 6
+_PATH = re.compile(r"(?<![\w./:}])/(?:[\w.@+-]+/)+([\w.@+-]*)")
+"An absolute path of two names or more; the last one is kept. Templates and addresses are none."
 
 
 class ResultsError(Exception):
@@ -69,7 +72,7 @@ class Results:
             Their spread, or None when there are none.
         """
         line = self.line(server, key)
-        return None if line is None else spread_of(line.figures)
+        return None if line is None else spread_of(line.valid_figures)
 
     def keys(self, groups: Iterable[str]) -> list[str]:
         """List the rows of some groups.
@@ -94,7 +97,7 @@ def save_results(results: Results, file: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    data = {"format": _FORMAT, **asdict(results)}
+    data = {"format": _FORMAT, **asdict(without_paths(results))}
     lines = [json.dumps(_rounded(_lean(line))) for line in data.pop("lines")]
     head = json.dumps(data, indent=1)
     file.write_text(f'{head[:-2]},\n "lines": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n")
@@ -121,6 +124,35 @@ def load_results(file: Path) -> Results:
         return Results(**data, lines=lines)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ResultsError(f"{file} holds no results: {error}") from error
+
+
+def without_paths(results: Results) -> Results:
+    """Leave out where on this machine things are: messages of compilers and servers tell it.
+
+    Args:
+        results: the run.
+
+    Returns:
+        The same with the last name of each path only.
+    """
+    return replace(
+        results,
+        command=_without_path(results.command),
+        facts=_all_without_path(results.facts),
+        skipped=_all_without_path(results.skipped),
+        failures=_all_without_path(results.failures),
+        lines=[replace(line, failure=_without_path(line.failure)) for line in results.lines],
+    )
+
+
+def _all_without_path(texts: dict[str, str]) -> dict[str, str]:
+    """Cut paths in all of some texts."""
+    return {name: _without_path(text) for name, text in texts.items()}
+
+
+def _without_path(text: str) -> str:
+    """Cut paths to their last name."""
+    return _PATH.sub(r"\1", text)
 
 
 def _lean(line: dict[str, Any]) -> dict[str, Any]:

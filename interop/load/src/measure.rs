@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::AddAssign;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -15,7 +16,7 @@ use crate::failure::{Outcome, fail};
 const CPU_CLOCK: libc::clockid_t = 2;
 
 /// What one measurement found.
-#[derive(Serialize)]
+#[derive(Serialize, Default)]
 pub struct Cost {
     /// Units of work done: datagrams relayed, bytes carried, handshakes.
     pub work: f64,
@@ -27,6 +28,16 @@ pub struct Cost {
     pub proxy_cpu: f64,
     /// CPU seconds of the generator and the origins.
     pub load_cpu: f64,
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.work += other.work;
+        self.offered += other.offered;
+        self.seconds += other.seconds;
+        self.proxy_cpu += other.proxy_cpu;
+        self.load_cpu += other.load_cpu;
+    }
 }
 
 /// Reads CPU time at two moments: the server's, and that of the generator and the origins.

@@ -1,6 +1,6 @@
 //! One order: what a line of input asks for.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,9 +109,10 @@ impl Order {
         resolve(host, *port)
     }
 
-    /// The target's address, for what goes there with no proxy between.
-    pub fn target_address(&self) -> Outcome<SocketAddr> {
-        resolve(self.target_host(), need(self.target, &self.load, "target")?)
+    /// The target's host as an address, for a load that is the origin itself.
+    pub fn target_address(&self) -> Outcome<IpAddr> {
+        let host = self.target_host();
+        host.parse().or_else(|_| fail(format!("{host} is no address")))
     }
 
     /// Datagrams per second.
@@ -162,7 +163,8 @@ impl Order {
         })
     }
 
-    fn head_to(&self, port: u16, is_udp: bool) -> Outcome<Bytes> {
+    /// The request for a tunnel to a port of the target's host.
+    pub fn head_to(&self, port: u16, is_udp: bool) -> Outcome<Bytes> {
         let host = self.target_host();
         if !is_udp {
             return Ok(encode_connect_tcp(host, port).into());
@@ -236,7 +238,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(order.dial(Congestion::Open).unwrap().server_name, "proxy.test");
-        assert_eq!(order.target_address().unwrap(), "[::1]:5".parse().unwrap());
+        assert_eq!(order.target_address().unwrap(), "::1".parse::<IpAddr>().unwrap());
+        assert!(parse(r#"{"load": "latency", "target_host": "localhost"}"#).unwrap().target_address().is_err());
         let head = order.head(true).unwrap();
         assert!(head.windows(13).any(|window| window == b"/m/%3A%3A1/5\x27"));
     }

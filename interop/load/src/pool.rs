@@ -14,17 +14,12 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 const AT_A_TIME: usize = 8;
 const RARELY: Duration = Duration::from_millis(50);
-/// How long to let more come: as long as network cards hold back an interrupt. On loopback every packet would wake us
-/// otherwise, and our answers to each would make the server work in ones and twos, however busy it is.
-const MODERATION: Duration = Duration::from_micros(50);
-
 /// All connections of a load, moved on together.
 pub struct Pool {
     /// The time when `step` last returned: when what has come was read.
     pub now: Instant,
     dial: Dial,
     clients: Vec<Option<Client>>,
-    is_moderate: bool,
     epoll: Epoll,
     inbox: Inbox,
     outgoing: Vec<u8>,
@@ -38,17 +33,11 @@ impl Pool {
             now: Instant::now(),
             dial,
             clients: Vec::new(),
-            is_moderate: false,
             epoll: Epoll::new()?,
             inbox: Inbox::new(),
             outgoing: Vec::new(),
             touched: Vec::new(),
         })
-    }
-
-    /// From now on lets more come before it takes what has come: for loads that keep much under way.
-    pub fn moderate(&mut self) {
-        self.is_moderate = true;
     }
 
     /// Begins a connection and gives its index; its handshake goes on with every `step`.
@@ -84,15 +73,17 @@ impl Pool {
     /// What comes of it is sent by the next call, together with what the load adds to it.
     pub fn step(&mut self, longest: Duration) -> Outcome<()> {
         self.flush(Instant::now());
+        self.collect(longest)
+    }
+
+    /// Does the same without sending before.
+    pub fn collect(&mut self, longest: Duration) -> Outcome<()> {
         let now = Instant::now();
         let mut due = now + longest;
         for client in self.clients.iter_mut().flatten() {
             due = client.deadline().map_or(due, |deadline| deadline.min(due));
         }
-        let mut ready = self.epoll.wait(Some(due.saturating_duration_since(now)))?.peekable();
-        if self.is_moderate && ready.peek().is_some() {
-            std::thread::sleep(MODERATION);
-        }
+        let ready = self.epoll.wait(Some(due.saturating_duration_since(now)))?;
         self.now = Instant::now();
         for index in ready {
             if let Some(client) = &mut self.clients[index] {

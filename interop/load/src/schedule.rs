@@ -2,10 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-/// Datagrams are due at multiples of this, so that at high rates one turn of the loop sends a few of them. Without it
-/// the generator's own core would be full of wake-ups, and it would be the generator that is measured.
-const TICK: Duration = Duration::from_micros(50);
-
 /// So many datagrams per second, evenly in time.
 #[derive(Clone, Copy)]
 pub struct Schedule {
@@ -23,7 +19,7 @@ impl Schedule {
     pub fn due(&self, number: u64) -> Instant {
         // not a sum of rounded intervals, which would drift
         let nanoseconds = (number as f64 * 1e9 / self.rate) as u64;
-        self.start + Duration::from_nanos(nanoseconds - nanoseconds % TICK.as_nanos() as u64)
+        self.start + Duration::from_nanos(nanoseconds)
     }
 
     /// How many are due within a time.
@@ -46,16 +42,13 @@ mod tests {
     }
 
     #[test]
-    fn fast_is_in_ticks_of_equal_numbers() {
+    fn fast_is_even_too() {
         let start = Instant::now();
         let schedule = Schedule::new(start, 160_000.0);
-        let due: Vec<Duration> = (0..16).map(|number| schedule.due(number) - start).collect();
-        assert_eq!(due[..8], [Duration::ZERO; 8]);
-        assert_eq!(due[8..], [TICK; 8]);
         for number in 0..100_000 {
             let exact = Duration::from_secs_f64(number as f64 / 160_000.0);
             let held = exact.saturating_sub(schedule.due(number) - start);
-            assert!(held <= TICK, "{number} {held:?}");
+            assert!(held <= Duration::from_nanos(1), "{number} {held:?}");
         }
     }
 

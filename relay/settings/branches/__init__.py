@@ -11,12 +11,14 @@ from relay.settings.branches.quotas import QuotaOverride, QuotaSettings
 from relay.settings.branches.resolver import ResolverSettings
 from relay.settings.branches.serving import ListenSettings, QuicSettings, TemplateSettings, TlsSettings
 from relay.settings.branches.telemetry import TelemetrySettings
+from relay.settings.branches.tokens import IssuerSettings, SpentSettings, TokenSettings
 
 __all__ = [
     "AuthSettings",
     "DialSettings",
     "EgressFile",
     "EgressSettings",
+    "IssuerSettings",
     "LimitSettings",
     "ListenSettings",
     "PolicyRule",
@@ -26,7 +28,9 @@ __all__ = [
     "QuotaOverride",
     "QuotaSettings",
     "ResolverSettings",
+    "SpentSettings",
     "TelemetrySettings",
     "TemplateSettings",
     "TlsSettings",
+    "TokenSettings",
 ]

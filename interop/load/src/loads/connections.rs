@@ -14,6 +14,8 @@ use crate::transport::Congestion;
 const TENTH: usize = 10;
 const ATTEMPT: Duration = Duration::from_millis(500);
 const RARELY: Duration = Duration::from_millis(50);
+/// How long a server may take to finish what it does for connections and tunnels that are open.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// Carries out `handshakes`: connections that are closed as soon as they are confirmed.
 pub fn run_handshakes(order: &Order) -> Outcome<Cost> {
@@ -73,7 +75,7 @@ pub fn run_memory(order: &Order) -> Outcome<Value> {
 }
 
 fn settled(pool: &mut Pool, pid: i32) -> Outcome<f64> {
-    let end = Instant::now() + Duration::from_secs(1);
+    let end = Instant::now() + SETTLED;
     while Instant::now() < end {
         pool.step(RARELY)?;
     }

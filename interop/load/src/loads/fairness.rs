@@ -39,7 +39,6 @@ fn run_datagrams(order: &Order) -> Outcome<Value> {
 
 fn run_downloads(order: &Order) -> Outcome<Value> {
     let mut pool = Pool::new(order.dial(Congestion::Cubic)?)?;
-    pool.moderate();
     let opened = open(order, &mut pool, false)?;
     for &(client, stream) in &opened {
         ask_for(pool.client(client), stream, ENDLESS);

@@ -20,7 +20,6 @@ pub fn run(order: &Order) -> Outcome<Cost> {
     let Some(direction) = order.direction else { return fail("an order for paced-streams needs direction") };
     let head = order.head(false)?;
     let mut pool = Pool::new(order.dial(Congestion::Bbr)?)?;
-    pool.moderate();
     let client = pool.connect_many(1)?[0];
     if !order.warmup()?.is_zero() {
         let first = pool.open_tunnels(client, &head, 1)?;

@@ -20,7 +20,6 @@ pub fn run(order: &Order) -> Outcome<Cost> {
     let share = (order.size()? / streams) as u64;
     let head = order.head(false)?;
     let mut pool = Pool::new(order.dial(Congestion::Cubic)?)?;
-    pool.moderate();
     let client = pool.connect_many(1)?[0];
     let first = pool.open_tunnels(client, &head, 1)?;
     carry(&mut pool, client, &first, order.warmup_bytes()?, longest)?;

@@ -1,7 +1,7 @@
 //! The UDP origin: echoes datagrams, in the batches in which they came.
 
 use std::io::{self, stdin};
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 
 use crate::epoll::{Epoll, Interest};
 use crate::origins::{INPUT, tell_port};
@@ -21,15 +21,20 @@ pub fn serve(host: IpAddr) -> io::Result<()> {
         if epoll.wait(None)?.any(|token| token == INPUT) {
             return Ok(());
         }
-        for _ in 0..READS {
-            let has_more = inbox.receive(&socket);
-            for batch in inbox.batches.drain(..) {
-                // what the kernel refuses is lost
-                let _ = udp::send(&socket, &batch.payload, batch.segment, Some(batch.sender));
-            }
-            if !has_more {
-                break;
-            }
+        echo_waiting(&socket, &mut inbox);
+    }
+}
+
+/// Echoes what waits in a socket; the rest, if there is much, with the next call.
+pub fn echo_waiting(socket: &UdpSocket, inbox: &mut Inbox) {
+    for _ in 0..READS {
+        let has_more = inbox.receive(socket);
+        for batch in inbox.batches.drain(..) {
+            // what the kernel refuses is lost
+            let _ = udp::send(socket, &batch.payload, batch.segment, Some(batch.sender));
+        }
+        if !has_more {
+            break;
         }
     }
 }
