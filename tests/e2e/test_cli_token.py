@@ -36,6 +36,7 @@ from masque.privacypass import (
     read_token,
     verify_token,
 )
+from relay.auth.private_token.key_file import read_key_file as load_for_relay
 from relay.cli import main
 from relay.cli.token_facts import MAX_INPUT, describe
 from relay.client import TokenFile
@@ -97,6 +98,8 @@ class TestKey:
         assert key.public.token_type == token_type
         assert key.public.key_id.hex() in out
         wanted = "issuer" if token_type == 1 else "issuer.pub"
+        [verifying_key] = load_for_relay(tmp_path / wanted)
+        assert verifying_key.key_id == key.public.key_id, "the relay reads it"
         assert f'keys = ["{tmp_path / wanted}"], types = [{token_type}]' in out
         assert (tmp_path / "issuer").stat().st_mode & 0o077 == 0
         for line in (tmp_path / "issuer").read_text().splitlines():
