@@ -1,4 +1,4 @@
-"""The Proxy-Status field: what a proxy says about how it handled a request (RFC 9209).
+"""The Proxy-Status field: what a proxy says about how it handled a request (RFC 9209, RFC 9532).
 
 It is a List with one member for each proxy, the one nearest to the target first. What a relay may put into it
 is a matter of its privacy rules, not of this module: next hop and details are there for those who want them.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from urllib.parse import quote, unquote_to_bytes
 
 import http_sf
 from http_sf.types import BareItemType, ParamsType
@@ -105,6 +106,9 @@ class ProxyStatus:
     "The DNS response code, with dns_error only (RFC 9209 §2.3.2)."
     info_code: int | None = None
     "The extended DNS error, with dns_error only (RFC 9209 §2.3.2, RFC 8914)."
+    next_hop_aliases: tuple[str, ...] | None = None
+    """The names that the next hop's is an alias of, in order; None when they are not told (RFC 9532 §2). A character
+    is a byte of the name; a dot inside a label and a backslash have a backslash before them."""
     error_token: str | None = None
     "An error type that `ProxyErrorType` does not have; None whenever `error` is set."
 
@@ -125,12 +129,14 @@ def encode_proxy_status(status: ProxyStatus) -> bytes:
     error = status.error.value if status.error is not None else status.error_token
     if error is not None:
         parameters["error"] = http_sf.Token(error)
+    aliases = status.next_hop_aliases
     optional: dict[str, str | int | None] = {
         "next-hop": status.next_hop,
         "received-status": status.received_status,
         "details": status.details,
         "rcode": status.rcode,
         "info-code": status.info_code,
+        "next-hop-aliases": None if aliases is None else ",".join(map(_encode_alias, aliases)),
     }
     parameters.update({key: value for key, value in optional.items() if value is not None})
     identity = http_sf.Token(status.identity) if _TOKEN.fullmatch(status.identity) else status.identity
@@ -184,8 +190,24 @@ def _read_member(identity: str, parameters: ParamsType) -> ProxyStatus:
         details=_text(parameters.get("details")),
         rcode=_text(parameters.get("rcode")),
         info_code=_number(parameters.get("info-code")),
+        next_hop_aliases=_aliases(_text(parameters.get("next-hop-aliases"))),
         error_token=error if known is None else None,
     )
+
+
+def _encode_alias(name: str) -> str:
+    """Percent-encode what is not unreserved in a URI (RFC 9532 §2.1)."""
+    try:
+        return quote(name.encode("latin-1"), safe="")
+    except UnicodeEncodeError:
+        raise LocalMisuse("an alias that is no DNS name") from None
+
+
+def _aliases(text: str | None) -> tuple[str, ...] | None:
+    """Split the list of aliases; the empty string says that there are none."""
+    if text is None:
+        return None
+    return tuple(unquote_to_bytes(name).decode("latin-1") for name in text.split(",")) if text else ()
 
 
 def _text(value: BareItemType | None) -> str | None:

@@ -2,7 +2,8 @@
 
 `Outcome` is how an exchange ended. The functions here are total over `FailureKind` and map it to an HTTP
 status (RFC 9110 §15), an HTTP/3 code (RFC 9114 §8.1), a `Proxy-Status` member (RFC 9209) and a metric
-label. Nothing but enums' names, a DNS code and the configured identity ever reaches the wire.
+label. Nothing but enums' names, a DNS code, the aliases of the name that the client asked for and the configured
+identity ever reaches the wire.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ __all__ = [
 
 RETRY_AFTER = 5
 "Seconds in `Retry-After` where nothing better is known. The same for all, so that it tells nothing of the load."
+
+
+_ALIAS_ROOM = 2048
+"Characters of aliases that a response carries at most; an owner of names chooses how long they are."
 
 
 class Ending(StrEnum):
@@ -187,12 +192,13 @@ def proxy_error(kind: FailureKind) -> ProxyErrorType | None:
             assert_never(kind)
 
 
-def proxy_status(failure: Failure, identity: str) -> bytes | None:
+def proxy_status(failure: Failure, identity: str, aliases: tuple[str, ...] = ()) -> bytes | None:
     """Return the `Proxy-Status` value of a failure: one member, its error type, DNS codes (RFC 9209 §2).
 
     Args:
         failure: what went wrong.
         identity: the member's name, from `settings.identity`.
+        aliases: of the target's name, where it was resolved.
 
     Returns:
         The field value, or None for a failure that RFC 9209 has no error type for.
@@ -208,8 +214,40 @@ def proxy_status(failure: Failure, identity: str) -> bytes | None:
             rcode=failure.rcode if is_dns else None,
             info_code=failure.info_code if is_dns else None,
             details=None if failure.remark is None else failure.remark.value,
+            next_hop_aliases=_tellable(aliases) or None,
         )
     )
+
+
+def accepted_fields(identity: str, aliases: tuple[str, ...], remark: Remark | None = None) -> Fields:
+    """Return what a 200 has besides its protocol's own fields: Proxy-Status where there is something to say.
+
+    Aliases (RFC 9532 §2) go to the client that asked for the name, and nowhere else.
+
+    Args:
+        identity: the relay's name in `Proxy-Status`.
+        aliases: the names that the target's name is an alias of.
+        remark: what the client should know of how it is served.
+    """
+    told = _tellable(aliases)
+    if not told and remark is None:
+        return ()
+    details = None if remark is None else remark.value
+    return (
+        (b"proxy-status", encode_proxy_status(ProxyStatus(identity, details=details, next_hop_aliases=told or None))),
+    )
+
+
+def _tellable(aliases: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the first aliases that are names and leave room; the list may be incomplete (RFC 9532 §3)."""
+    told: list[str] = []
+    room = _ALIAS_ROOM
+    for name in aliases:
+        room -= len(name)
+        if room < 0 or not name or not all(ord(character) < 256 for character in name):
+            break
+        told.append(name)
+    return tuple(told)
 
 
 def metric_label(outcome: Outcome) -> StrEnum:
@@ -217,14 +255,7 @@ def metric_label(outcome: Outcome) -> StrEnum:
     return Ending.CLOSED if outcome.failure is None else outcome.failure.kind
 
 
-def accepted_fields(remark: Remark | None, identity: str) -> Fields:
-    """Return what a 200 has besides its protocol's own fields: Proxy-Status where there is something to say."""
-    if remark is None:
-        return ()
-    return ((b"proxy-status", encode_proxy_status(ProxyStatus(identity, details=remark.value))),)
-
-
-def response_fields(failure: Failure, identity: str) -> Fields:
+def response_fields(failure: Failure, identity: str, aliases: tuple[str, ...] = ()) -> Fields:
     """Return the fields of the response that refuses an exchange.
 
     `Proxy-Status` where there is an error type, `Proxy-Authenticate` once for each challenge of a 407
@@ -234,9 +265,10 @@ def response_fields(failure: Failure, identity: str) -> Fields:
     Args:
         failure: why the exchange is refused.
         identity: the relay's name in `Proxy-Status`.
+        aliases: of the target's name, where it was resolved (RFC 9532 §2).
     """
     fields: list[tuple[bytes, bytes]] = []
-    member = proxy_status(failure, identity)
+    member = proxy_status(failure, identity, aliases)
     if member is not None:
         fields.append((b"proxy-status", member))
     status = http_status(failure)

@@ -111,7 +111,7 @@ class Pipeline:
         except RequestRejected as error:
             self._refuse(exchange, Failure(FailureKind.HTTP_REQUEST_ERROR, Side.CLIENT, status=error.status))
         except RelayError as error:
-            self._refuse(exchange, error.failure)
+            self._refuse(exchange, error.failure, _aliases(context))
         except asyncio.CancelledError:
             if not exchange.is_aborted:
                 raise  # the relay stops; connections are closed by whoever cancels
@@ -200,18 +200,19 @@ class Pipeline:
         """Answer 200. From here on the tunnel, and not this task, learns of an abort."""
         exchange.on_abort = None
         remark = None if context.egress is None else context.egress.remark
-        exchange.respond(ResponseHead(200, fields + accepted_fields(remark, self._identity)))
+        told = accepted_fields(self._identity, _aliases(context), remark)
+        exchange.respond(ResponseHead(200, (*fields, *told)))
 
-    def _refuse(self, exchange: Exchange, failure: Failure) -> None:
+    def _refuse(self, exchange: Exchange, failure: Failure, aliases: tuple[str, ...] = ()) -> None:
         """Answer with the failure's status, or nothing when the client is gone."""
         exchange.on_abort = None
         try:
-            self._answer(exchange, failure)
+            self._answer(exchange, failure, aliases)
         except Exception as exc:  # noqa: BLE001 - an application's failure that no response can carry
             _log.error("exchange_failed", exception_type=type(exc).__name__)
             exchange.abort(ErrorCode.H3_INTERNAL_ERROR)
 
-    def _answer(self, exchange: Exchange, failure: Failure) -> None:
+    def _answer(self, exchange: Exchange, failure: Failure, aliases: tuple[str, ...]) -> None:
         label = metric_label(Outcome(failure))
         self._metrics.count(Metric.REQUESTS_REFUSED, 1, label)
         if failure.kind is FailureKind.CONNECTION_TIMEOUT:
@@ -222,7 +223,7 @@ class Pipeline:
         if failure.kind is FailureKind.CLIENT_ABORTED or exchange.is_answered or exchange.is_aborted:
             exchange.abort(ErrorCode.H3_REQUEST_CANCELLED)
             return
-        fields = response_fields(failure, self._identity)
+        fields = response_fields(failure, self._identity, aliases)
         exchange.respond(ResponseHead(http_status(failure), fields), fin=True)
 
     async def _follow(self, tunnel: Tunnel, context: ExchangeContext) -> None:
@@ -240,6 +241,11 @@ class Pipeline:
             self._metrics.count(Metric.TUNNELS_CLOSED, 1, tunnel.kind, metric_label(outcome))
             _log.debug("tunnel_closed", kind=tunnel.kind.value, outcome=metric_label(outcome).value)
             self._chain.tunnel_closed(context, outcome)
+
+
+def _aliases(context: ExchangeContext | None) -> tuple[str, ...]:
+    """The names that the target's name is an alias of, as far as it was resolved."""
+    return () if context is None or context.resolution is None else context.resolution.aliases
 
 
 def _cancel(task: asyncio.Task[None] | None) -> None:

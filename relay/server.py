@@ -10,16 +10,17 @@ import asyncio
 import ipaddress
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from masque.h3 import H3Limits
 from masque.template import Template
 from relay.auth import TokenGate, TokenParts, auth_hooks, certificate_hooks, prepare_tokens
 from relay.egress import Egress, StatusSocket, bind_status, describe_plan, serving_status
-from relay.exchange import EarlyLimits
-from relay.hooks import Application, HookChain, Hooks
+from relay.exchange import EarlyLimits, Exchange
+from relay.hooks import Application, ConnectionContext, HookChain, Hooks
 from relay.ingress import Drain, H3Ingress
 from relay.pipeline import Pipeline, PipelineLimits
 from relay.policy import OwnAddresses, PolicyGate, Rule, RuleSet, probe_local_routes, read_rules
@@ -38,8 +39,16 @@ from relay.quic.engine import (
 from relay.quic.link import Link, LinkHandler
 from relay.quic.socket import UdpSocket, bind_udp
 from relay.quota import quota_hooks
-from relay.resolver import Resolver, resolver_hooks
-from relay.settings import PolicySettings, Settings, SettingsError, Upstream, require_certificate, resolver_upstreams
+from relay.resolver import Resolver, require_trust, resolver_hooks
+from relay.settings import (
+    PolicySettings,
+    Settings,
+    SettingsError,
+    Upstream,
+    require_certificate,
+    resolver_routes,
+    resolver_upstreams,
+)
 from relay.telemetry import Metrics, get_logger
 from relay.tunnels import Dialer, TunnelLimits
 
@@ -69,6 +78,8 @@ class Startup:
     "Makes connections with the certificate."
     upstreams: tuple[Upstream, ...]
     "The resolvers to ask."
+    routes: Mapping[str, tuple[Upstream, ...]]
+    "Those to ask for names below a suffix, by suffix."
     rules: tuple[Rule, ...]
     "The policy's rules."
     egress: Egress
@@ -84,17 +95,19 @@ def prepare(settings: Settings) -> Startup:
 
     Raises:
         relay.settings.SettingsError: a certificate or key is not set, no resolver is known, or the key of stateless
-            resets, the policy's rules, the egress pools or something that tokens need cannot be used.
+            resets, a resolver's certificates, the policy's rules, the egress pools or something that tokens need
+            cannot be used.
         relay.quic.engine.EngineError: the certificate, its key or the clients' authorities cannot be used.
         OSError: the address cannot be bound.
     """
-    chain, private_key = require_certificate(settings)
-    certificate = Certificate(chain, private_key)
+    certificate = Certificate(*require_certificate(settings))
     check_certificate(certificate)
     transport = transport_limits(settings, _reset_key(settings.quic.reset_key))
     clients = client_check(settings)
     factory = load_factory(EngineName(settings.quic.engine), transport, certificate, clients)
-    upstreams = resolver_upstreams(settings)
+    upstreams, routes = resolver_upstreams(settings), resolver_routes(settings)
+    for upstream in (*upstreams, *chain(*routes.values())):
+        require_trust(upstream)
     rules = read_rules(settings.policy)
     if settings.auth.open and settings.tokens.issuers:
         raise SettingsError("auth.open, tokens.issuers: the first admits everybody without a token; set one of them")
@@ -107,7 +120,9 @@ def prepare(settings: Settings) -> Startup:
     except SettingsError:
         sock.close()
         raise
-    return Startup(settings, sock, certificate, clients, transport, factory, upstreams, rules, egress, tokens, status)
+    return Startup(
+        settings, sock, certificate, clients, transport, factory, upstreams, routes, rules, egress, tokens, status
+    )
 
 
 def client_check(settings: Settings) -> ClientCheck | None:
@@ -205,6 +220,7 @@ class Server:
         self.egress = startup.egress
         self.egress.metrics = metrics
         self._own = own_addresses(startup.settings, startup.socket.address, self.egress)
+        self._routes = startup.routes
         self._policy = PolicyGate(RuleSet(startup.rules, self._own))
         self._applications = applications
         self._tokens = None if startup.tokens is None else TokenGate(startup.tokens, metrics)
@@ -289,9 +305,13 @@ class Server:
 
     async def run(self) -> None:
         """Serve until `stop`, then drain and return."""
+        async with Resolver(self.settings.resolver, self._upstreams, self._routes, metrics=self.metrics) as resolver:
+            await self._serve(resolver)
+
+    async def _serve(self, resolver: Resolver) -> None:
         settings = self.settings
         loop = asyncio.get_running_loop()
-        hooks = await self._hooks()
+        hooks = await self._hooks(resolver)
         poller = Poller(loop)
         try:
             async with (
@@ -308,8 +328,14 @@ class Server:
                     tasks,
                     self.metrics,
                 )
+
+                def start(exchange: Exchange, connection: ConnectionContext) -> None:
+                    if connection.get(Resolver) is None:
+                        connection.put(resolver)  # hooks may look up more than the target's addresses
+                    pipeline.start(exchange, connection)
+
                 ingress = self._ingress = H3Ingress(
-                    pipeline.start,
+                    start,
                     H3Limits(field_section=settings.limits.field_section),
                     EarlyLimits(settings.limits.early_data, settings.limits.early_datagrams),
                     settings.limits.connection_buffer,
@@ -350,10 +376,9 @@ class Server:
         )
         return self._endpoint
 
-    async def _hooks(self) -> list[Hooks]:
+    async def _hooks(self, resolver: Resolver) -> list[Hooks]:
         """Applications first, then the built-in rooms; each is asked in this order in every phase."""
         settings = self.settings
-        resolver = Resolver(settings.resolver, self._upstreams, metrics=self.metrics)
         hooks = [await start(settings) for start in self._applications]
         return [
             *hooks,

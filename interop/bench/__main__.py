@@ -16,6 +16,7 @@ from pathlib import Path
 from interop.bench.bench import Bench
 from interop.bench.command import names, prepare_process
 from interop.bench.lab import Lab
+from interop.bench.names import run_names
 from interop.bench.plan import FULL, GROUPS, QUICK
 from interop.bench.processes import ChildError
 from interop.bench.relays import SERVERS, server_specs
@@ -32,6 +33,8 @@ memory: resident KiB for each idle connection or tunnel. floor/BYTES/BATCH: the 
 datagrams to a system call; the cost of its Python is spread over them.
 tokens/checks/TYPE/STORE: tokens checked and spent in one CPU second. tokens/loop/.../RATE: how late the loop comes to
 what arrives while so many a second are. tokens/admission/...: from a request to its 200, with a token or with a key.
+names/cached: names that the cache answers in one CPU second. names/upstream: what an upstream on loopback takes for
+both families of a name. names/uncached/added: what the resolver adds to that.
 done: share of what was sent that arrived. proxy, load: share of its core that the server, and that generator and
 origins used. Where load is near 100 % the generator sets the pace: the server has time to spare, its batches are
 smaller than they could be, and its figure is not flattered."""
@@ -78,19 +81,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(bench: Bench, options: argparse.Namespace) -> None:
     """Measure what was asked for."""
-    if set(options.rows) - {"floor", "tokens"}:
+    if set(options.rows) - {"floor", "tokens", "names"}:
         specs = server_specs(options.set)
         bench.run_servers([specs[name] for name in options.only], options.rows)
     if "floor" in options.rows:
         bench.run_floor()
     if "tokens" in options.rows:
         bench.lines += run_tokens(bench.lab, bench.pace)
+    if "names" in options.rows:
+        bench.lines += run_names(bench.lab.folder, bench.pace)
 
 
 def _print_report(bench: Bench, options: argparse.Namespace) -> int:
     """Print tables and gates, write JSON, and choose the exit code."""
     print()
-    for server in (*SERVERS, "floor", "tokens"):
+    for server in (*SERVERS, "floor", "tokens", "names"):
         if any(line.server == server for line in bench.lines):
             print(render_table(bench.lines, server), end="\n\n")
     print(_LEGEND, end="\n\n")

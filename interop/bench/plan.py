@@ -26,7 +26,7 @@ __all__ = [
 Answer = dict[str, Any]
 "What the generator answers to an order."
 
-GROUPS = ("datagrams", "streams", "handshakes", "memory", "floor", "tokens")
+GROUPS = ("datagrams", "streams", "handshakes", "memory", "floor", "tokens", "names")
 "The kinds of rows."
 
 MEGABYTE = 1_000_000

@@ -22,7 +22,14 @@ from relay.cli.policy import add_target, explain_target
 from relay.policy import read_rules
 from relay.quic.engine import EngineError
 from relay.server import Server, Startup, prepare
-from relay.settings import Settings, SettingsError, describe_settings, dump_settings, probe_capabilities
+from relay.settings import (
+    Settings,
+    SettingsError,
+    describe_resolver,
+    describe_settings,
+    dump_settings,
+    probe_capabilities,
+)
 from relay.telemetry import CounterMetrics, LogFormat, LogLevel, configure_logging, get_logger
 
 __all__ = ["add_check", "add_dev", "add_serve"]
@@ -66,6 +73,8 @@ def _check(options: argparse.Namespace) -> int:
     print(dump_settings(settings))
     if settings.policy.file is not None:
         print(f"# policy: {len(rules)} rules in all, {settings.policy.file} was read")
+    for line in describe_resolver(settings):
+        print(f"# {line}")
     found = asdict(probe_capabilities())
     print("# the files of tls and quic named above were not looked at: `relay serve` reads them when it starts")
     for line in describe_tokens(settings.tokens):

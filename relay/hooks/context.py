@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol, TypeVar
 
 from masque.geo import Location
@@ -23,6 +24,7 @@ __all__ = [
     "AuthScheme",
     "ConnectionContext",
     "EgressBinding",
+    "EgressSubnet",
     "ExchangeContext",
     "IPAddress",
     "Principal",
@@ -115,6 +117,14 @@ class EgressBinding:
     refused: Callable[[bool], bool] | None = field(default=None, repr=False, compare=False)
     """Called when the source cannot be used: with True when it is not this machine's, with False when it has no free
     port towards the target. Answers whether to choose again. None: the attempt has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EgressSubnet:
+    """The network that answers should suit. An application or the egress puts it into the exchange's context."""
+
+    network: IPv4Network | IPv6Network = field(repr=False)
+    "A network at the egress location, such as that of the egress address. Never of a client's address."
 
 
 class RunningTunnel(Protocol):

@@ -5,8 +5,9 @@ RFC 1034 §3.6.2 (aliases), RFC 2308 (negative answers), RFC 8914 (extended erro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import islice
 
@@ -17,18 +18,22 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
+from dns.name import Name
+from dns.rdata import Rdata
 
 from masque.target import IPAddress
 from relay.errors import Failure, FailureKind, Side
+from relay.resolver.upstream import Question
 
 __all__ = [
     "FAILURE_TTL",
     "MAX_ADDRESSES",
     "MAX_ALIASES",
+    "MAX_RECORDS",
     "NEGATIVE_TTL",
-    "Answer",
-    "Question",
-    "failed_answer",
+    "Reading",
+    "failed_reading",
+    "joined_reading",
     "read_answer",
 ]
 
@@ -36,49 +41,71 @@ MAX_ALIASES = 8
 "The longest chain of CNAME records that is followed."
 MAX_ADDRESSES = 8
 "Addresses of a family that are kept; whoever owns a name may give it thousands, and each would be tried."
+MAX_RECORDS = 32
+"Records of any other type that are kept."
 NEGATIVE_TTL = 300.0
 "Seconds that a name's absence is believed at most, whatever its zone says."
 FAILURE_TTL = 5.0
 "Seconds that a failure to resolve is remembered (RFC 9520 §3.2: 1 second to 5 minutes)."
 
 _FINAL = frozenset({dns.rcode.NOERROR, dns.rcode.NXDOMAIN})
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked: a name and a record type."""
-
-    name: dns.name.Name
-    "The full name."
-    rdtype: dns.rdatatype.RdataType
-    "A or AAAA."
+_BOGUS = frozenset(range(5, 13))
+"DNSSEC Indeterminate to NSEC Missing (RFC 8914 §4.6 to §4.13)."
+_SIZE = 900
+"Bytes of a reading with its failure or its first address, its entry in the cache, and the key."
+_ADDRESS_SIZE = 130
+_RECORD_SIZE = 400
+_TEXT_SIZE = 60
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Answer:
-    """What is known about a question."""
+class Reading:
+    """What is known about a question: an answer, read."""
 
     addresses: tuple[IPAddress, ...] = ()
-    "The addresses; empty when there is a failure."
+    "The addresses that A or AAAA was asked for; empty when there is a failure."
+    records: tuple[Rdata, ...] = ()
+    "The records of any other type; empty when there is a failure."
     aliases: tuple[str, ...] = ()
-    "The names that the asked one is an alias of, in order (RFC 9532 §2)."
+    """The names that the asked one is an alias of, in order (RFC 9532 §2). A dot inside a label and a backslash have
+    a backslash before them."""
     failure: Failure | None = None
-    "Why there are no addresses."
+    "Why there are no records."
     ttl: float = 0.0
     "How long this holds, in seconds, before the operator's bounds."
+    goes_on: Name | None = None
+    "The last alias, when the answer ended there without saying what it stands for."
+    chain_ttl: float = math.inf
+    "How long the aliases hold, when the answer goes on."
 
     @property
     def is_final(self) -> bool:
-        """Whether another upstream has nothing to add: there are addresses, or surely none."""
+        """Whether another upstream has nothing to add: there are records, or surely none."""
         return self.failure is None or self.failure.rcode in {"NXDOMAIN", "NODATA"}
 
+    @property
+    def is_bogus(self) -> bool:
+        """Whether a validator refused what was said (RFC 8914 §4): then no older answer may do instead."""
+        return self.failure is not None and self.failure.info_code in _BOGUS
 
-def failed_answer(kind: FailureKind, rcode: str | None = None, info_code: int | None = None) -> Answer:
-    """Return the answer for a question that could not be resolved."""
-    return Answer(failure=Failure(kind, Side.TARGET, rcode=rcode, info_code=info_code), ttl=FAILURE_TTL)
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory, as estimated."""
+        records = sum(_RECORD_SIZE + len(record.to_wire() or b"") for record in self.records)
+        return (
+            _SIZE
+            + len(self.addresses) * _ADDRESS_SIZE
+            + records
+            + sum(_TEXT_SIZE + len(text) for text in self.aliases)
+        )
 
 
-def read_answer(response: dns.message.Message, question: Question) -> Answer:
+def failed_reading(kind: FailureKind, rcode: str | None = None, info_code: int | None = None) -> Reading:
+    """Return the reading for a question that could not be resolved."""
+    return Reading(failure=Failure(kind, Side.TARGET, rcode=rcode, info_code=info_code), ttl=FAILURE_TTL)
+
+
+def read_answer(response: dns.message.Message, question: Question) -> Reading:
     """Read a response whose id and question were checked.
 
     Args:
@@ -86,32 +113,55 @@ def read_answer(response: dns.message.Message, question: Question) -> Answer:
         question: what it was asked.
 
     Returns:
-        The first few addresses at the end of the chain of aliases; or a failure DNS_ERROR with the response code,
+        The first few records at the end of the chain of aliases; or a failure DNS_ERROR with the response code,
         `NODATA` when the name has no record of this type, and no code when the chain is too long.
     """
     rcode = response.rcode()
     info_code = next((int(error.code) for error in response.extended_errors()), None)
     if rcode not in _FINAL:
-        return failed_answer(FailureKind.DNS_ERROR, dns.rcode.to_text(rcode), info_code)
+        return failed_reading(FailureKind.DNS_ERROR, dns.rcode.to_text(rcode), info_code)
     end = question.name
     chain: list[dns.rrset.RRset] = []
-    for alias in _chain(response, question.name):
+    for alias in _chain(response, question.name, question.rdtype):
         if len(chain) == MAX_ALIASES:
-            return failed_answer(FailureKind.DNS_ERROR)
+            return failed_reading(FailureKind.DNS_ERROR)
         chain.append(alias)
         end = _alias_of(alias)
+    aliases = tuple(_text(_alias_of(alias)) for alias in chain)
     found = _rrset(response, end, question.rdtype)
     if found is None or rcode == dns.rcode.NXDOMAIN:
         absence = "NXDOMAIN" if rcode == dns.rcode.NXDOMAIN else "NODATA"
         failure = Failure(FailureKind.DNS_ERROR, Side.TARGET, rcode=absence, info_code=info_code)
-        return Answer(failure=failure, ttl=_negative_ttl(response))
-    addresses = tuple(dict.fromkeys(ip_address(record.address) for record in islice(found, MAX_ADDRESSES)))
-    aliases = tuple(_alias_of(alias).to_text(omit_final_dot=True).lower() for alias in chain)
-    return Answer(addresses, aliases, ttl=float(min(rrset.ttl for rrset in (*chain, found))))
+        says_more = rcode == dns.rcode.NXDOMAIN or not chain or _has_soa(response)
+        return Reading(
+            aliases=aliases,
+            failure=failure,
+            ttl=_negative_ttl(response),
+            goes_on=None if says_more else end,
+            chain_ttl=min((float(alias.ttl) for alias in chain), default=math.inf),
+        )
+    ttl = float(min(rrset.ttl for rrset in (*chain, found)))
+    if question.rdtype in (dns.rdatatype.A, dns.rdatatype.AAAA):
+        addresses = tuple(dict.fromkeys(ip_address(record.address) for record in islice(found, MAX_ADDRESSES)))
+        return Reading(addresses, aliases=aliases, ttl=ttl)
+    return Reading(records=tuple(islice(found, MAX_RECORDS)), aliases=aliases, ttl=ttl)
 
 
-def _chain(response: dns.message.Message, name: dns.name.Name) -> Iterator[dns.rrset.RRset]:
+def joined_reading(first: Reading, second: Reading) -> Reading:
+    """Put an answer whose chain of aliases ended too early before the answer for its end."""
+    aliases = (*first.aliases, *second.aliases)
+    if len(aliases) > MAX_ALIASES:
+        return failed_reading(FailureKind.DNS_ERROR)
+    ttl = second.ttl if second.failure is not None else min(first.chain_ttl, second.ttl)
+    return replace(second, aliases=aliases, ttl=ttl, chain_ttl=first.chain_ttl)
+
+
+def _chain(
+    response: dns.message.Message, name: dns.name.Name, rdtype: dns.rdatatype.RdataType
+) -> Iterator[dns.rrset.RRset]:
     """Yield the CNAME records from a name on; a loop yields forever, so the caller counts."""
+    if rdtype == dns.rdatatype.CNAME:
+        return
     while (alias := _rrset(response, name, dns.rdatatype.CNAME)) is not None:
         yield alias
         name = _alias_of(alias)
@@ -126,6 +176,15 @@ def _rrset(
     response: dns.message.Message, name: dns.name.Name, rdtype: dns.rdatatype.RdataType
 ) -> dns.rrset.RRset | None:
     return response.get_rrset(response.answer, name, dns.rdataclass.IN, rdtype)
+
+
+def _text(name: dns.name.Name) -> str:
+    labels = (label.lower().decode("latin-1") for label in name.labels if label)
+    return ".".join(label.replace("\\", r"\\").replace(".", r"\.") for label in labels)
+
+
+def _has_soa(response: dns.message.Message) -> bool:
+    return any(rrset.rdtype == dns.rdatatype.SOA for rrset in response.authority)
 
 
 def _negative_ttl(response: dns.message.Message) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from masque.target import Target
-from relay.hooks import Continue, ExchangeContext, Hooks, Replace, Resolution, Verdict
+from relay.hooks import Continue, EgressSubnet, ExchangeContext, Hooks, Replace, Resolution, Verdict
 from relay.resolver.service import Resolver
 
 __all__ = ["resolver_hooks"]
@@ -31,11 +31,12 @@ def resolver_hooks(resolver: Resolver) -> Hooks:
             return Continue()
         if target.address is not None:
             return Replace(Resolution((target.address,)))
+        at = ctx.get(EgressSubnet)
         share = ctx.connection.get(_Share)
         if share is None:
             share = _Share()
             ctx.connection.put(share)
         async with share.limiter:
-            return Replace(await resolver.resolve(target.host))
+            return Replace(await resolver.resolve(target.host, subnet=None if at is None else at.network))
 
     return Hooks(resolve=resolve)

@@ -1,29 +1,30 @@
 """The relay's own resolver: names to addresses, asked of configured upstreams, never of the C library.
 
-A and AAAA are asked together and kept each for itself. Questions, answers and names stay in memory for their
-time to live and reach no log.
+A and AAAA are asked together and kept each for itself.
 """
 
 from __future__ import annotations
 
-import math
-import re
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from ipaddress import ip_address
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+from types import TracebackType
+from typing import Self
 
 import anyio
-import dns.exception
-import dns.name
 import dns.rdatatype
+from anyio.abc import TaskGroup
 
+from masque.target import IPAddress
 from relay.errors import Failure, FailureKind, RelayError, Side
 from relay.hooks import Resolution
-from relay.resolver.answer import NEGATIVE_TTL, Answer, Question, failed_answer
-from relay.resolver.cache import AnswerCache
-from relay.resolver.flight import Flights
-from relay.resolver.upstream import ask_upstreams
+from relay.resolver.answer import Reading
+from relay.resolver.assembly import make_routes
+from relay.resolver.lookup import Lookup, LookupKey
+from relay.resolver.names import canonical_name, known_reading, parse_name
+from relay.resolver.routes import Routes
+from relay.resolver.upstream import Subnet
 from relay.settings import ResolverSettings, Upstream
 from relay.telemetry import Metric, Metrics, NoMetrics
 
@@ -33,33 +34,38 @@ SECOND_FAMILY_GRACE = 0.25
 """Seconds that the second family may take once the first has addresses. RFC 8305 §3 advises 50 ms where a late
 answer can still be used; here it cannot, so it gets a little more."""
 
-_SLACK = 0.05
-"""Seconds by which one who waits for another's question outlasts one's own, so that a question is not cut off just
-before it ends by itself."""
-
 _FAMILIES = (dns.rdatatype.AAAA, dns.rdatatype.A)
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
-_LOOPBACK = (ip_address("::1"), ip_address("127.0.0.1"))
-_NEVER_ASKED = frozenset({"local", "invalid", "onion", "alt"})
-"Top-level names that the public DNS does not have: RFC 6762 §3, RFC 6761 §6.4, RFC 7686 §2, RFC 9476 §2."
+_SUBNET_BITS = {4: 24, 6: 56}
+"The most of a network's address that is told (RFC 7871 §11.1)."
+
+
+@dataclass(frozen=True, slots=True)
+class _Entered:
+    """What a resolver has while it is in use."""
+
+    tasks: TaskGroup
+    lookup: Lookup
+    routes: Routes
 
 
 class Resolver:
-    """Resolves names for tunnels. One for each worker; needs no closing."""
+    """Resolves names for tunnels. One for each worker; entered before it is used, and left when the worker ends."""
 
     def __init__(
         self,
         settings: ResolverSettings,
         upstreams: Sequence[Upstream],
+        routes: Mapping[str, Sequence[Upstream]] | None = None,
         *,
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make a resolver with an empty cache.
+        """Keep what is needed; entering makes it ready.
 
         Args:
             settings: the bounds.
             upstreams: recursive resolvers in order of preference; at least one.
+            routes: those to ask instead for names below a suffix, by suffix.
             metrics: where queries, cache hits and failures are counted; by default nowhere.
             clock: what the cache takes the time from.
 
@@ -68,21 +74,44 @@ class Resolver:
         """
         if not upstreams:
             raise ValueError("a resolver needs at least one upstream")
+        self._settings = settings
         self._upstreams = tuple(upstreams)
-        self._timeout = settings.timeout.total_seconds()
-        self._min_ttl = settings.min_ttl.total_seconds()
-        self._max_ttl = settings.max_ttl.total_seconds()
+        self._below = dict(routes or {})
         self._metrics: Metrics = NoMetrics() if metrics is None else metrics
         self._clock = clock
-        self._cache: AnswerCache[Question, Answer] = AnswerCache(settings.cache_entries)
-        self._flights: Flights[Question, Answer] = Flights()
-        self._limiter = anyio.CapacityLimiter(settings.max_queries)
+        self._entered: _Entered | None = None
 
-    async def resolve(self, name: str) -> Resolution:
+    async def __aenter__(self) -> Self:
+        """Start with an empty cache and without connections.
+
+        Raises:
+            relay.settings.SettingsError: an upstream's certificate could not be checked.
+        """
+        tasks = await anyio.create_task_group().__aenter__()
+        try:
+            routes = make_routes(self._settings, self._upstreams, self._below, tasks, self._metrics)
+        except BaseException:
+            await tasks.__aexit__(None, None, None)
+            raise
+        lookup = Lookup(self._settings, routes, tasks, self._metrics, self._clock)
+        self._entered = _Entered(tasks, lookup, routes)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End what is under way, and close all connections. What was raised meanwhile passes as it is."""
+        tasks = self._parts.tasks
+        self._entered = None
+        tasks.cancel_scope.cancel()
+        await tasks.__aexit__(None, None, None)
+
+    async def resolve(self, name: str, *, subnet: Subnet | None = None) -> Resolution:
         """Find the addresses of a name.
 
         Args:
             name: a host name in ASCII, with or without the final dot; never an IP literal.
+            subnet: the network of the egress location, never a client's; told to upstreams if settings allow it.
 
         Returns:
             At least one address, those of IPv6 first, and the aliases on the way.
@@ -90,84 +119,91 @@ class Resolver:
         Raises:
             RelayError: DNS_ERROR with the response code, or `NODATA`; DNS_TIMEOUT.
         """
+        lookup = self._parts.lookup
+        spelling, network = canonical_name(name), self._network(subnet)
+        keys: tuple[LookupKey, ...] = tuple((spelling, rdtype, network) for rdtype in _FAMILIES)
+        found = [lookup.known(key) for key in keys]
         try:
-            answers = await self._resolve(name)
-            return _combine(answers)
+            readings = [one for one in found if one is not None]
+            return _combine(readings if len(readings) == len(keys) else await self._resolve(name, keys))
         except RelayError:
             self._metrics.count(Metric.DNS_FAILURES)
             raise
 
-    async def _resolve(self, name: str) -> dict[dns.rdatatype.RdataType, Answer]:
+    async def query(self, name: str, rdtype: dns.rdatatype.RdataType, *, subnet: Subnet | None = None) -> Reading:
+        """Find the records of a name, such as its SVCB or HTTPS ones (RFC 9460).
+
+        Args:
+            name: a name in ASCII; labels may begin with an underscore.
+            rdtype: the type of the records, none that asks for several types.
+            subnet: as for `resolve`.
+
+        Returns:
+            At least one record, as dnspython has them, or one address; the aliases on the way.
+
+        Raises:
+            RelayError: DNS_ERROR with the response code, or `NODATA`; DNS_TIMEOUT.
+            ValueError: the type is no record's.
+        """
+        if dns.rdatatype.is_metatype(rdtype):
+            raise ValueError("not the type of a record")
+        lookup, routes = self._parts.lookup, self._parts.routes
+        try:
+            full = parse_name(name)
+            reading = known_reading(full, has_route=routes.covers(full))
+            if reading is None:
+                reading = await lookup.find((canonical_name(name), rdtype, self._network(subnet)))
+            if reading.failure is not None:
+                raise RelayError(reading.failure)
+        except RelayError:
+            self._metrics.count(Metric.DNS_FAILURES)
+            raise
+        return reading
+
+    async def _resolve(self, name: str, keys: tuple[LookupKey, ...]) -> list[Reading]:
         """Ask for both families, and wait for the second one only a little once the first has addresses."""
-        qname = _parse_name(name)
-        top = qname.labels[-2].lower().decode("ascii")
-        if top == "localhost":
-            return {dns.rdatatype.AAAA: Answer(_LOOPBACK[:1]), dns.rdatatype.A: Answer(_LOOPBACK[1:])}
-        if top in _NEVER_ASKED:
-            return {dns.rdatatype.A: failed_answer(FailureKind.DNS_ERROR, "NXDOMAIN")}
-        answers: dict[dns.rdatatype.RdataType, Answer] = {}
+        lookup, routes = self._parts.lookup, self._parts.routes
+        full = parse_name(name)
+        known = known_reading(full, has_route=routes.covers(full))
+        if known is not None:
+            return [known]
+        readings: dict[LookupKey, Reading] = {}
         async with anyio.create_task_group() as group:
 
-            async def ask(question: Question) -> None:
-                answers[question.rdtype] = answer = await self._ask(question)
-                if answer.addresses:
+            async def ask(key: LookupKey) -> None:
+                readings[key] = reading = await lookup.find(key)
+                if reading.addresses:
                     group.cancel_scope.deadline = anyio.current_time() + SECOND_FAMILY_GRACE
 
-            for rdtype in _FAMILIES:
-                group.start_soon(ask, Question(qname, rdtype))
-        for rdtype in _FAMILIES:
-            if rdtype not in answers:
-                self._keep(Question(qname, rdtype), failed_answer(FailureKind.DNS_TIMEOUT))
-        return answers
+            for key in keys:
+                group.start_soon(ask, key)
+        for key in keys:
+            if key not in readings:
+                lookup.keep_silence(key)
+        return [readings[key] for key in keys if key in readings]
 
-    async def _ask(self, question: Question) -> Answer:
-        """Answer from the cache, or join the question that is under way, or ask."""
-        cached = self._cache.get(question, self._clock())
-        if cached is not None:
-            self._metrics.count(Metric.DNS_CACHE_HITS)
-            return cached
-        deadline = anyio.current_time() + self._timeout
-        with anyio.CancelScope(deadline=deadline + _SLACK):
-            return await self._flights.join(question, partial(self._fetch, question, deadline))
-        return failed_answer(FailureKind.DNS_TIMEOUT)
+    @property
+    def _parts(self) -> _Entered:
+        if self._entered is None:
+            raise RuntimeError("a resolver is entered before it is used, and not used afterwards")
+        return self._entered
 
-    async def _fetch(self, question: Question, deadline: float) -> Answer:
-        """Ask the upstreams, and keep what they say. Ends by itself at the deadline."""
-        answer = failed_answer(FailureKind.DNS_TIMEOUT)
-        with anyio.CancelScope(deadline=deadline) as waiting:
-            async with self._limiter:
-                waiting.deadline = math.inf  # from here on the work ends by itself, and knows why
-                answer = await ask_upstreams(question, self._upstreams, deadline, self._metrics)
-        self._keep(question, answer)
-        return answer
-
-    def _keep(self, question: Question, answer: Answer) -> None:
-        """Put an answer into the cache, within the operator's bounds."""
-        if answer.failure is None:
-            ttl = min(max(answer.ttl, self._min_ttl), self._max_ttl)
-        else:
-            ttl = min(answer.ttl, self._max_ttl, NEGATIVE_TTL)
-        self._cache.put(question, answer, ttl, self._clock())
+    def _network(self, subnet: Subnet | None) -> Subnet | None:
+        """Return what may be told of the egress location's network."""
+        if subnet is None or not self._settings.client_subnet:
+            return None
+        bits = min(subnet.prefixlen, _SUBNET_BITS[subnet.version])
+        return ip_network((subnet.network_address, bits), strict=False)
 
 
-def _parse_name(name: str) -> dns.name.Name:
-    """Turn text into a name; what cannot be a host name does not exist."""
-    if _NAME.fullmatch(name):
-        try:
-            return dns.name.from_text(name)
-        except dns.exception.DNSException:
-            pass
-    raise RelayError(Failure(FailureKind.DNS_ERROR, Side.CLIENT, rcode="NXDOMAIN", context="not a host name"))
-
-
-def _combine(answers: dict[dns.rdatatype.RdataType, Answer]) -> Resolution:
-    """Make one resolution of both families' answers, or raise the failure that says most."""
-    found = [answers[rdtype] for rdtype in _FAMILIES if rdtype in answers]
-    addresses = tuple(address for answer in found for address in answer.addresses)
+def _combine(found: list[Reading]) -> Resolution:
+    """Make one resolution of both families' readings, or raise the failure that says most."""
+    addresses: tuple[IPAddress, ...] = tuple(address for reading in found for address in reading.addresses)
     if addresses:
-        aliases = next((answer.aliases for answer in found if answer.addresses), ())
-        return Resolution(addresses, aliases)
-    failures = [answer.failure for answer in found if answer.failure is not None]
+        return Resolution(addresses, next(reading.aliases for reading in found if reading.addresses))
+    failures = [reading.failure for reading in found if reading.failure is not None]
+    if not failures:
+        raise RelayError(Failure(FailureKind.DNS_TIMEOUT, Side.TARGET))
     raise RelayError(min(failures, key=_weight))
 
 

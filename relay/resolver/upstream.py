@@ -1,114 +1,68 @@
-"""Asks upstream resolvers: one after another, each again when it stayed silent, all within one deadline.
+"""The seam between who asks and who is asked: a question, an answer, and one method.
 
-UDP first, TCP when the answer was cut (RFC 7766 §5). The query's id and source port are random, the response's
-id, question and source are checked, and what does not fit is ignored rather than believed (RFC 5452 §9).
+Whatever can answer implements `Asker`: an upstream resolver, several of them with failover, routes by suffix, a
+validator above another asker, an iterative resolver. The cache sits on top and knows nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from typing import Protocol, TypeAlias
 
-import anyio
-import dns.asyncbackend
-import dns.asyncquery
-import dns.exception
 import dns.message
-from anyio.streams.buffered import BufferedByteReceiveStream
+import dns.name
+import dns.rdatatype
 
-from relay.errors import FailureKind
-from relay.resolver.answer import Answer, Question, failed_answer, read_answer
-from relay.settings import Upstream
-from relay.telemetry import Metric, Metrics
+__all__ = ["Answer", "Asker", "Question", "Subnet"]
 
-__all__ = ["ask_upstreams"]
-
-_ROUNDS = 2
-"How often a silent upstream is asked."
-_UDP_PAYLOAD = 1232
-"The largest response over UDP: what passes IPv6's smallest MTU in one piece."
-_MAX_MESSAGE = 4096
-"Bytes of an answer over TCP; it is long enough for more addresses than are tried."
+Subnet: TypeAlias = IPv4Network | IPv6Network
+"A network as EDNS Client Subnet carries it (RFC 7871 §6)."
 
 
-async def ask_upstreams(
-    question: Question, upstreams: Sequence[Upstream], deadline: float, metrics: Metrics
-) -> Answer:
-    """Ask until one upstream knows, or none is left, or the time is over.
+@dataclass(frozen=True, slots=True, repr=False)
+class Question:
+    """What is asked. Equal questions have equal answers."""
 
-    The time left is divided evenly among the attempts left. An upstream that answers with an error, such as
-    SERVFAIL, is not asked again.
-
-    Args:
-        question: what to ask.
-        upstreams: in order of preference.
-        deadline: when all attempts together end, on the loop's clock.
-        metrics: where queries are counted.
-
-    Returns:
-        Addresses or a failure: the last error that an upstream gave, else DNS_TIMEOUT.
-    """
-    attempts = list(upstreams) * _ROUNDS
-    error: Answer | None = None
-    while attempts:
-        upstream = attempts.pop(0)
-        budget = (deadline - anyio.current_time()) / (1 + len(attempts))
-        if budget <= 0:
-            break
-        metrics.count(Metric.DNS_QUERIES)
-        answer = await _ask(question, upstream, budget)
-        if answer is None:
-            continue
-        if answer.is_final:
-            return answer
-        error = answer
-        attempts = [other for other in attempts if other != upstream]
-    return failed_answer(FailureKind.DNS_TIMEOUT) if error is None else error
+    name: dns.name.Name
+    "The full name."
+    rdtype: dns.rdatatype.RdataType
+    "The record type."
+    do: bool = False
+    "Whether signatures are wanted: the DO bit (RFC 3225 §3)."
+    cd: bool = False
+    "Whether the one asked should leave validation to us: the CD bit (RFC 4035 §3.2.2)."
+    ecs: Subnet | None = None
+    "The network that the answer should suit: one of the egress location's, never a client's (RFC 7871)."
 
 
-async def _ask(question: Question, upstream: Upstream, timeout: float) -> Answer | None:
-    """Ask one upstream once.
+@dataclass(frozen=True, slots=True, repr=False)
+class Answer:
+    """What the one asked said. It fits the question; whether it is true is for a validator to say."""
 
-    Returns:
-        Its answer; DNS_ERROR without a code when it cannot be reached or talks nonsense; None when it is silent.
-    """
-    query = dns.message.make_query(question.name, question.rdtype, use_edns=0, payload=_UDP_PAYLOAD)
-    try:
-        with anyio.fail_after(timeout):
-            try:
-                response = await dns.asyncquery.udp(
-                    query,
-                    str(upstream.address),
-                    port=upstream.port,
-                    ignore_unexpected=True,
-                    ignore_errors=True,
-                    raise_on_truncation=True,
-                    backend=dns.asyncbackend.get_backend("asyncio"),
-                )
-            except dns.message.Truncated:
-                response = await _ask_over_tcp(query, upstream)
-    except (TimeoutError, dns.exception.Timeout):
-        return None
-    except (dns.exception.DNSException, OSError, EOFError, anyio.IncompleteRead, anyio.EndOfStream):
-        return failed_answer(FailureKind.DNS_ERROR)
-    return read_answer(response, question)
+    message: dns.message.Message
+    "The response, parsed: its id, question and source were checked, and it was not truncated."
+    is_encrypted: bool = False
+    "Whether it came over an encrypted and authenticated transport."
+    is_authenticated: bool = False
+    "Whether the AD bit was set (RFC 6840 §5.8). Worth something only from a trusted upstream, encrypted."
 
 
-async def _ask_over_tcp(query: dns.message.Message, upstream: Upstream) -> dns.message.Message:
-    """Ask over TCP (RFC 7766 §8), and refuse what would take long to parse: the loop waits meanwhile.
+class Asker(Protocol):
+    """Answers questions."""
 
-    Raises:
-        dns.exception.DNSException: the answer is too long, malformed, or to another question.
-        OSError: the upstream cannot be reached.
-        anyio.IncompleteRead: it closed too early.
-    """
-    async with await anyio.connect_tcp(str(upstream.address), upstream.port) as stream:
-        wire = query.to_wire()
-        await stream.send(len(wire).to_bytes(2, "big") + wire)
-        received = BufferedByteReceiveStream(stream)
-        size = int.from_bytes(await received.receive_exactly(2), "big")
-        if size > _MAX_MESSAGE:
-            raise dns.exception.TooBig
-        response = dns.message.from_wire(await received.receive_exactly(size))
-    if not query.is_response(response):
-        raise dns.exception.FormError
-    return response
+    async def ask(self, question: Question, deadline: float) -> Answer:
+        """Find the answer to a question.
+
+        Args:
+            question: what to ask.
+            deadline: when this must be over, on the loop's clock.
+
+        Returns:
+            A response with any code: NOERROR, NXDOMAIN, SERVFAIL.
+
+        Raises:
+            relay.errors.RelayError: DNS_TIMEOUT when nobody answered in time; DNS_ERROR when nobody could be asked,
+                with `rcode` and `info_code` when a validator refuses what was said.
+        """
+        ...

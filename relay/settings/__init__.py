@@ -29,12 +29,12 @@ from relay.settings.load import SettingsError, load_settings, require_certificat
 from relay.settings.policy_file import read_policy_file
 from relay.settings.probe import Capabilities, probe_capabilities
 from relay.settings.sources import PortSlice, SourceEntry, parse_port_slice, parse_source
-from relay.settings.system import resolver_upstreams, system_upstreams
+from relay.settings.system import describe_resolver, resolver_routes, resolver_upstreams, system_upstreams
 from relay.settings.tree import Settings
+from relay.settings.upstreams import Upstream, UpstreamTransport, parse_upstream
 from relay.settings.values import (
     BasicEntry,
     ScryptCost,
-    Upstream,
     encode_basic_entry,
     encode_preshared_entry,
     parse_basic_entry,
@@ -43,7 +43,6 @@ from relay.settings.values import (
     parse_duration,
     parse_port_range,
     parse_preshared_entry,
-    parse_upstream,
 )
 
 __all__ = [
@@ -74,6 +73,8 @@ __all__ = [
     "TlsSettings",
     "TokenSettings",
     "Upstream",
+    "UpstreamTransport",
+    "describe_resolver",
     "describe_settings",
     "dump_settings",
     "encode_basic_entry",
@@ -93,6 +94,7 @@ __all__ = [
     "read_policy_file",
     "redacted",
     "require_certificate",
+    "resolver_routes",
     "resolver_upstreams",
     "system_upstreams",
 ]

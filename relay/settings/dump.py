@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from functools import reduce
 
@@ -75,6 +76,8 @@ def _shown(path: SettingPath, value: object) -> object:
         return {name: _shown((*path, name), member) for name, member in given.items()}
     if isinstance(value, tuple):
         return [item if isinstance(item, int) else _shown((), item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): _shown((), item) for name, item in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
@@ -83,7 +86,12 @@ def _shown(path: SettingPath, value: object) -> object:
 def _toml(value: object) -> str:
     """Write a value as TOML does; a table stays on its line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name} = {_toml(member)}" for name, member in value.items()) + "}"
+        return "{" + ", ".join(f"{_toml_key(name)} = {_toml(member)}" for name, member in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value)
+
+
+def _toml_key(name: str) -> str:
+    """Write a name of a table, quoted where it has to be."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from relay.settings.problems import SettingsError, member_of, read_toml, reason_of
-from relay.settings.schema import SettingPath, branches, dotted, is_list, is_optional, leaves
+from relay.settings.schema import SettingPath, branches, dotted, is_list, is_optional, is_table, leaves
 from relay.settings.tree import Settings
 
 __all__ = ["SettingsError", "load_settings", "require_certificate"]
@@ -158,19 +158,28 @@ def _read_overrides(overrides: Mapping[str, str], collected: _Collected) -> None
 
 
 def _put_text(path: SettingPath, text: str, source: str, collected: _Collected) -> None:
-    """Turn text into what the setting's kind wants: JSON for a list, None for an optional left empty."""
+    """Turn text into what the setting's kind wants: JSON for a list or a table, None for an optional left empty."""
     value: object = text
-    if is_list(path):
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            value = None
+    if is_table(path):
+        value = _parse_json(text)
+        if not isinstance(value, dict):
+            collected.refuse(dotted(path), source, 'must be a JSON object, like {"a": ["b"]}')
+            return
+    elif is_list(path):
+        value = _parse_json(text)
         if not isinstance(value, list):
             collected.refuse(dotted(path), source, f"must be a JSON list, like {_EXAMPLES[_item_kind(path)]}")
             return
     elif text == "" and is_optional(path):
         value = None
     collected.put(path, value, source)
+
+
+def _parse_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 _EXAMPLES = {int: "[25, 587]", str: '["a", "b"]', BaseModel: '[{"a": 1}, {"a": 2}]'}

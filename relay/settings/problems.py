@@ -30,6 +30,7 @@ _WORDS = {
     "model_type": "must be a table",
     "path_type": "must be a path",
     "string_type": "must be text",
+    "dict_type": "must be a table of names and their values",
     "tuple_type": "must be a list",
 }
 "What the validator's kinds of error mean to an operator."

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from relay.settings.tree import Settings
 
-__all__ = ["SettingPath", "branches", "dotted", "is_list", "is_optional", "leaves", "tables"]
+__all__ = ["SettingPath", "branches", "dotted", "is_list", "is_optional", "is_table", "leaves", "tables"]
 
 SettingPath: TypeAlias = tuple[str, ...]
 'The names from the root to a setting: `("listen", "port")`.'
@@ -43,6 +43,11 @@ def tables(path: SettingPath) -> type[BaseModel] | None:
     """Return what each table of a list of tables is made of, or None when the setting is another one."""
     items = get_args(_bare(leaves()[path].annotation)) if is_list(path) else ()
     return items[0] if items and isinstance(items[0], type) and issubclass(items[0], BaseModel) else None
+
+
+def is_table(path: SettingPath) -> bool:
+    """Say whether a setting holds several values, each under a name that the operator chooses."""
+    return get_origin(_bare(leaves()[path].annotation)) is dict
 
 
 def is_optional(path: SettingPath) -> bool:

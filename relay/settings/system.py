@@ -1,4 +1,4 @@
-"""What the settings leave to the system: its resolvers' addresses."""
+"""The resolvers to ask: those that the settings name, or what they leave to the system."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from relay.settings.load import SettingsError
 from relay.settings.tree import Settings
-from relay.settings.values import Upstream, parse_upstream
+from relay.settings.upstreams import Upstream, parse_upstream
 
-__all__ = ["resolver_upstreams", "system_upstreams"]
+__all__ = ["describe_resolver", "resolver_routes", "resolver_upstreams", "system_upstreams"]
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 "Where the system keeps the addresses of its resolvers."
@@ -31,6 +31,36 @@ def resolver_upstreams(settings: Settings, system: Path = RESOLV_CONF) -> tuple[
     if not chosen:
         raise SettingsError(f"resolver.upstreams (default): must name a resolver, because {system} has none")
     return chosen
+
+
+def resolver_routes(settings: Settings) -> dict[str, tuple[Upstream, ...]]:
+    """Return the resolvers that are asked for names below a suffix, by suffix."""
+    return {
+        suffix: tuple(parse_upstream(text) for text in upstreams)
+        for suffix, upstreams in settings.resolver.routes.items()
+    }
+
+
+def describe_resolver(settings: Settings, system: Path = RESOLV_CONF) -> tuple[str, ...]:
+    """Say how names are resolved, one line for each group of resolvers, for `relay check`.
+
+    Args:
+        settings: the effective settings.
+        system: the system's resolver file.
+    """
+    source = "resolver.upstreams" if settings.resolver.upstreams else str(system)
+    try:
+        lines = [_describe("names", resolver_upstreams(settings, system), source)]
+    except SettingsError:
+        lines = [f"names are not resolved: resolver.upstreams is empty and {system} names no resolver"]
+    for suffix, upstreams in resolver_routes(settings).items():
+        lines.append(_describe(f"names below {suffix}", upstreams, "resolver.routes"))
+    return tuple(lines)
+
+
+def _describe(what: str, upstreams: tuple[Upstream, ...], source: str) -> str:
+    kinds = [f"{one} ({'encrypted' if one.transport.is_encrypted else 'in clear text'})" for one in upstreams]
+    return f"{what} are asked of, from {source}: {', then '.join(kinds)}"
 
 
 def system_upstreams(system: Path = RESOLV_CONF) -> tuple[Upstream, ...]:

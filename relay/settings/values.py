@@ -1,4 +1,4 @@
-"""Kinds of setting values: durations, upstream resolvers, and the entries that credentials are checked by.
+"""Kinds of setting values: durations, and the entries that credentials are checked by.
 
 Each parser says what is wrong in words that follow "must be", and never repeats the value: it may be secret.
 """
@@ -10,7 +10,6 @@ import binascii
 import re
 from dataclasses import dataclass, field
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import idna
 
@@ -20,7 +19,6 @@ from masque.target import parse_host
 __all__ = [
     "BasicEntry",
     "ScryptCost",
-    "Upstream",
     "encode_basic_entry",
     "encode_preshared_entry",
     "parse_basic_entry",
@@ -29,7 +27,6 @@ __all__ = [
     "parse_duration",
     "parse_port_range",
     "parse_preshared_entry",
-    "parse_upstream",
 ]
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)?")
@@ -41,16 +38,6 @@ _BASIC = re.compile(
     r"([^:\x00-\x1f\x7f]{1,128}):scrypt:(\d{1,8}),(\d{1,3}),(\d{1,3}):([\w-]{16,86}):([\w-]{43})", re.A
 )
 _SCRYPT_MEMORY = 256 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """A recursive resolver that the relay asks."""
-
-    address: IPv4Address | IPv6Address
-    "Its address."
-    port: int = 53
-    "Its port, for UDP and for TCP."
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,29 +91,6 @@ def parse_duration(value: object) -> object:
     if found is None:
         raise ValueError('must be a duration, like 30, "500ms", "30s", "2m" or "1h"')
     return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
-
-
-def parse_upstream(text: str) -> Upstream:
-    """Read the address of a resolver: `192.0.2.53`, `192.0.2.53:5353`, `2001:db8::53` or `[2001:db8::53]:5353`.
-
-    Raises:
-        ValueError: it is none of these, or the port is not 1..65535.
-    """
-    host, port = text, "53"
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
-            raise ValueError("must be an address, or address:port with an IPv6 address in brackets")
-        port = rest[1:] if rest else port
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
-    try:
-        address = ip_address(host)
-    except ValueError:
-        raise ValueError("must be an IP address, with or without a port; names are not possible here") from None
-    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise ValueError("must have a port of 1..65535")
-    return Upstream(address, int(port))
 
 
 def parse_domain(text: str) -> str:

@@ -67,6 +67,7 @@ class Metric(Enum):
     )
     DNS_QUERIES = ("dns_queries", MetricKind.COUNTER, "Questions sent to upstream resolvers.")
     DNS_CACHE_HITS = ("dns_cache_hits", MetricKind.COUNTER, "Questions answered from the cache.")
+    DNS_STALE_ANSWERS = ("dns_stale_answers", MetricKind.COUNTER, "Old answers used because no new one came in time.")
     DNS_FAILURES = ("dns_failures", MetricKind.COUNTER, "Names that could not be resolved.")
     EGRESS_SOURCES_LOST = ("egress_sources_lost", MetricKind.COUNTER, "Egress addresses that could not be bound.")
     EGRESS_PORTS_EXHAUSTED = (

@@ -43,6 +43,7 @@ FORBIDDEN_TARGET = "10.117.28.39"
 CLIENT = "127.97.86.75"
 NAMES = {
     "tcp": "quarrelsome-heron.example",
+    "alias": "melancholy-stoat.example",
     "udp": "bashful-lynx.example",
     "absent": "elusive-marmot.example",
     "silent": "taciturn-osprey.example",
@@ -126,7 +127,11 @@ class Scene:
             "limits.tcp_idle": "2",
             "limits.drain": "0.6",
         }
-        dns_server.answer(NAMES["tcp"], records(f"{NAMES['tcp']}. 60 IN A {TCP_TARGET}"), empty())
+        dns_server.answer(
+            NAMES["tcp"],
+            records(f"{NAMES['tcp']}. 60 IN CNAME {NAMES['alias']}.", f"{NAMES['alias']}. 60 IN A {TCP_TARGET}"),
+            empty(),
+        )
         dns_server.answer(NAMES["udp"], records(f"{NAMES['udp']}. 60 IN A {UDP_TARGET}"), empty())
         dns_server.answer(NAMES["silent"], silent, silent)
         for kind, name in NAMES.items():
@@ -165,6 +170,7 @@ class Scene:
         for ending in ("order", "client", "target", "idle"):
             stream = await client.answered(client.connect(NAMES["tcp"], self.tcp.port))
             assert stream.status == 200
+            assert NAMES["alias"].encode() in (stream.field(b"proxy-status") or b"")
             peer = await self.tcp.accept()
             self.hidden.port("the relay's port towards the tcp target", peer.sock.getpeername()[1])
             client.send_content(stream, PAYLOAD, fin=ending == "order")

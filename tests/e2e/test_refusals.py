@@ -48,6 +48,22 @@ class TestRefusals:
             assert error.status == 502
             assert error.proxy_status == 'masque-relay;error=dns_error;rcode="NXDOMAIN"'
 
+    @pytest.mark.parametrize("udp", [False, True])
+    async def test_aliases_are_told_to_the_client(self, start_relay: StartRelay, udp: bool) -> None:
+        async with (
+            running_server() as server,
+            closed_port() as port,
+            start_relay(resolving(server)) as relay,
+            relay.wire() as client,
+        ):
+            chain = ("www.example. 60 IN CNAME cdn.example.", "cdn.example. 60 IN A 127.0.0.1")
+            server.answer("www.example", records(*chain))
+            ask = client.connect_udp if udp else client.connect
+            stream = await client.answered(ask("www.example", port))
+            error = b"" if udp else b"error=connection_refused;"
+            assert stream.status == (200 if udp else 502)
+            assert stream.field(b"proxy-status") == b"masque-relay;" + error + b'next-hop-aliases="cdn.example"'
+
     async def test_resolver_that_fails(self, start_relay: StartRelay) -> None:
         async with running_server() as server, start_relay(resolving(server)) as relay, relay.client() as client:
             server.answer("broken.example", failing(dns.rcode.SERVFAIL), failing(dns.rcode.SERVFAIL))

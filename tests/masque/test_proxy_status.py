@@ -68,6 +68,23 @@ def test_every_error_type_of_the_rfc() -> None:
             b'relay;received-status=200;details="a \\"b\\" \\\\"',
         ),
         (ProxyStatus("relay", error_token="new_error"), b"relay;error=new_error"),
+        (
+            ProxyStatus("relay", next_hop_aliases=("tracker.example.com", "service1.example.com")),
+            b'relay;next-hop-aliases="tracker.example.com,service1.example.com"',
+        ),
+        (ProxyStatus("relay", next_hop_aliases=()), b'relay;next-hop-aliases=""'),
+        (
+            ProxyStatus(
+                "relay",
+                next_hop_aliases=(
+                    "comma,name.example",
+                    "dot\\.label.example",
+                    "backslash\\\\name.example",
+                    "\xe9\x00",
+                ),
+            ),
+            b'relay;next-hop-aliases="comma%2Cname.example,dot%5C.label.example,backslash%5C%5Cname.example,%E9%00"',
+        ),
     ],
 )
 def test_both_ways(status: ProxyStatus, value: bytes) -> None:
@@ -87,6 +104,7 @@ def test_both_ways(status: ProxyStatus, value: bytes) -> None:
         ProxyStatus("relay", error_token=""),
         ProxyStatus("relay", error_token="two words"),
         ProxyStatus("relay", received_status=10**15),
+        ProxyStatus("relay", next_hop_aliases=("\u0161",)),
     ],
 )
 def test_not_representable(status: ProxyStatus) -> None:
@@ -112,7 +130,8 @@ def test_several_members() -> None:
         (b"a;error=502;next-hop=1;received-status=x;details=?1;rcode=:YQ==:;info-code=1.5", ProxyStatus("a")),
         (b"a;received-status;info-code=?0;details", ProxyStatus("a")),
         (b"a;next-hop=b.example;details=token", ProxyStatus("a", next_hop="b.example", details="token")),
-        (b'a;next-protocol=h2;x=1;next-hop-aliases="b"', ProxyStatus("a")),
+        (b"a;next-protocol=h2;x=1;next-hop-aliases=7", ProxyStatus("a")),
+        (b'a;next-hop-aliases="b%zz,%"', ProxyStatus("a", next_hop_aliases=("b%zz", "%"))),
     ],
 )
 def test_lenient_decoding(value: bytes, status: ProxyStatus) -> None:

@@ -60,11 +60,15 @@ class DnsServer(asyncio.DatagramProtocol):
         self.replies: dict[tuple[str, str], Reply] = {}
         self.asked: Counter[tuple[str, str]] = Counter()
         self.asked_by_tcp: Counter[tuple[str, str]] = Counter()
+        self.queries: list[dns.message.Message] = []
+        self.connections = 0
         self.truncates = False
+        self.closes = False
         self.gate: asyncio.Event | None = None
         self.upstream = Upstream(ip_address("127.0.0.1"), 0)
         self._transport: asyncio.DatagramTransport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     def answer(self, name: str, a: Reply, aaaa: Reply | None = None) -> None:
         """Script both families of a name."""
@@ -84,27 +88,57 @@ class DnsServer(asyncio.DatagramProtocol):
     async def _answer_datagram(self, data: bytes, addr: tuple[str, int]) -> None:
         query = dns.message.from_wire(data)
         self.asked[self._key(query)] += 1
+        self.queries.append(query)
         if self.gate is not None:
             await self.gate.wait()
         response = self._reply(query)
         if response is None or self._transport is None:
             return
         if self.truncates:
+            options = response.options
             response = dns.message.make_response(query)
             response.flags |= dns.flags.TC
+            response.use_edns(options=list(options))
         self._transport.sendto(response.to_wire(), addr)
 
     async def serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one query over TCP."""
-        size = struct.unpack("!H", await reader.readexactly(2))[0]
-        query = dns.message.from_wire(await reader.readexactly(size))
+        """Answer the queries of a TCP or TLS connection, each when its answer is ready."""
+        self.connections += 1
+        tasks: set[asyncio.Task[None]] = set()
+        self._writers.add(writer)
+        try:
+            while True:
+                size = struct.unpack("!H", await reader.readexactly(2))[0]
+                query = dns.message.from_wire(await reader.readexactly(size))
+                tasks.add(asyncio.get_running_loop().create_task(self._answer_stream(query, writer)))
+        except (EOFError, ConnectionError):
+            pass
+        finally:
+            for task in tasks:
+                task.cancel()
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _answer_stream(self, query: dns.message.Message, writer: asyncio.StreamWriter) -> None:
         self.asked_by_tcp[self._key(query)] += 1
-        response = self._reply(query)
-        if response is not None:
-            wire = response.to_wire(max_size=65535)
+        wire = await self.respond(query)
+        if wire is not None:
             writer.write(struct.pack("!H", len(wire)) + wire)
-            await writer.drain()
-        writer.close()
+            if self.closes:
+                writer.close()
+
+    async def respond(self, query: dns.message.Message) -> bytes | None:
+        """Make the response that a stream carries, once the gate is open; None is silence."""
+        self.queries.append(query)
+        if self.gate is not None:
+            await self.gate.wait()
+        response = self._reply(query)
+        return None if response is None else response.to_wire(max_size=65535)
+
+    def hang_up(self) -> None:
+        """End all stream connections."""
+        for writer in self._writers:
+            writer.transport.abort()
 
     def close(self) -> None:
         """Stop answering."""
@@ -112,6 +146,7 @@ class DnsServer(asyncio.DatagramProtocol):
             task.cancel()
         if self._transport is not None:
             self._transport.close()
+        self.hang_up()
 
     @staticmethod
     def _key(query: dns.message.Message) -> tuple[str, str]:

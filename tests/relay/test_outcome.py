@@ -71,10 +71,10 @@ def test_an_exact_status_goes_before_the_kind() -> None:
 @pytest.mark.parametrize("remark", Remark)
 def test_a_remark_is_told_in_details_of_a_refusal_and_of_a_200(remark: Remark) -> None:
     refused = Failure(FailureKind.LOCATION_UNAVAILABLE, Side.RELAY, remark=remark)
-    for fields in (response_fields(refused, "relay"), accepted_fields(remark, "relay")):
+    for fields in (response_fields(refused, "relay"), accepted_fields("relay", ("cdn.example",), remark)):
         (value,) = (value for name, value in fields if name == b"proxy-status")
         assert [status.details for status in parse_proxy_status(value)] == [remark.value]
-    assert accepted_fields(None, "relay") == ()
+    assert accepted_fields("relay", ()) == ()
 
 
 def test_ordinary_end() -> None:
@@ -136,3 +136,27 @@ def test_retry_after_says_when_if_that_is_known() -> None:
 )
 def test_retry_after(kind: FailureKind, expected: bool) -> None:
     assert (b"retry-after" in dict(response_fields(failure(kind), "r"))) is expected
+
+
+def test_aliases_are_told_on_both_answers() -> None:
+    aliases = ("cdn.example", "edge.cdn.example")
+    ((name, value),) = accepted_fields("relay", aliases)
+    assert (name, value) == (b"proxy-status", b'relay;next-hop-aliases="cdn.example,edge.cdn.example"')
+    refused = dict(response_fields(failure(FailureKind.CONNECTION_REFUSED), "relay", aliases))
+    assert parse_proxy_status(refused[b"proxy-status"])[0].next_hop_aliases == aliases
+    assert accepted_fields("relay", ()) == ()
+    assert b"next-hop-aliases" not in dict(response_fields(failure(FailureKind.DNS_ERROR), "relay"))[b"proxy-status"]
+
+
+@pytest.mark.parametrize(
+    ("aliases", "told"),
+    [
+        (("a", "\u0161", "b"), ("a",)),
+        (("a", "", "b"), ("a",)),
+        (("x" * 2000, "y" * 40, "z" * 9), ("x" * 2000, "y" * 40)),
+    ],
+)
+def test_aliases_that_no_field_should_carry_are_left_out(aliases: tuple[str, ...], told: tuple[str, ...]) -> None:
+    ((_, value),) = accepted_fields("relay", aliases)
+    assert parse_proxy_status(value)[0].next_hop_aliases == told
+    assert accepted_fields("relay", ("\u0161",)) == ()

@@ -26,6 +26,7 @@ from relay.hooks import (
 )
 from relay.outcome import Outcome
 from relay.quic.development import write_certificates
+from relay.resolver import Resolver
 from relay.telemetry import Metric
 from tests.relay.hooks_rig import (
     DECIDING,
@@ -342,17 +343,20 @@ async def test_typed_context_goes_from_the_request_to_the_egress_and_the_end(fol
     assert [plan.steps for plan in ends if plan is not None] == [["authenticate", "egress"]] * 4
 
 
-async def test_the_clients_address_is_known_to_hooks(folder: Path) -> None:
-    seen: list[IPAddress | None] = []
+async def test_the_clients_address_and_the_resolver_are_known_to_hooks(folder: Path) -> None:
+    seen: list[tuple[IPAddress | None, Resolver | None]] = []
 
     async def decide(ctx: ExchangeContext) -> object:
-        seen.append(ctx.connection.client_address)
+        seen.append((ctx.connection.client_address, ctx.connection.get(Resolver)))
         return Continue()
 
     async with (
         tcp_origin() as tcp,
-        running_relay(folder, application(hooks_at(Phase.AUTHORIZE, decide))) as relay,
+        running_relay(folder, application(hooks_at(Phase.AUTHENTICATE, decide))) as relay,
         relay.client() as client,
     ):
         await round_trip(client, TunnelKind.TCP, tcp.port)
-    assert seen == [ip_address("127.0.0.1")]
+        ((address, resolver),) = seen
+        assert address == ip_address("127.0.0.1")
+        assert resolver is not None
+        assert len((await resolver.resolve("localhost")).addresses) == 2

@@ -288,28 +288,6 @@ def test_no_durations(value: object) -> None:
         parse_duration(value)
 
 
-@pytest.mark.parametrize(
-    ("text", "address", "port"),
-    [
-        ("192.0.2.53", "192.0.2.53", 53),
-        ("192.0.2.53:5353", "192.0.2.53", 5353),
-        ("2001:db8::53", "2001:db8::53", 53),
-        ("[2001:db8::53]", "2001:db8::53", 53),
-        ("[2001:db8::53]:5353", "2001:db8::53", 5353),
-    ],
-)
-def test_upstreams(text: str, address: str, port: int) -> None:
-    assert parse_upstream(text) == Upstream(ip_address(address), port)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "dns.example", "192.0.2.53:", "192.0.2.53:0", "1.1.1.1:65536", "[::1", "[::1]5"]
-)
-def test_no_upstreams(text: str) -> None:
-    with pytest.raises(ValueError, match="must"):
-        parse_upstream(text)
-
-
 def problem_of(parse: Callable[[], object]) -> str:
     """Return the text of the error that is allowed, or nothing."""
     try:

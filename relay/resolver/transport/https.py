@@ -1,0 +1,162 @@
+"""DNS over HTTPS: one HTTP/2 connection, one stream for each question (RFC 8484)."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass, field
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+import h2.exceptions
+
+from relay.resolver.query import MAX_SIGNED_MESSAGE, Query
+from relay.resolver.transport.connection import Closed, Connection
+from relay.resolver.transport.stream import open_stream
+from relay.settings import Upstream
+
+__all__ = ["HttpsConnection", "connect_https"]
+
+_READ = 65536
+_MEDIA_TYPE = "application/dns-message"
+
+
+@dataclass(slots=True)
+class _Response:
+    """One stream's response so far."""
+
+    is_good: bool = False
+    age: int = 0
+    body: bytearray = field(default_factory=bytearray)
+
+
+class HttpsConnection(Connection):
+    """Queries as POST requests; the id is 0, which the stream makes up for (RFC 8484 §4.1)."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upstream: Upstream, idle: float
+    ) -> None:
+        """Take over a connected stream whose peer speaks HTTP/2."""
+        super().__init__(idle)
+        self._reader = reader
+        self._writer = writer
+        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+        self._h2.initiate_connection()
+        self._responses: dict[int, _Response] = {}
+        authority = (
+            upstream.server_name if upstream.name or upstream.address.version == 4 else f"[{upstream.address}]"
+        )
+        port = "" if upstream.port == upstream.transport.default_port else f":{upstream.port}"
+        self._head = [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":authority", authority + port),
+            (":path", upstream.path),
+            ("accept", _MEDIA_TYPE),
+            ("content-type", _MEDIA_TYPE),
+        ]
+        self._flush()
+
+    def _send(self, query: Query) -> int:
+        try:
+            stream = self._h2.get_next_available_stream_id()
+            if self._h2.open_outbound_streams >= self._h2.remote_settings.max_concurrent_streams:
+                raise OSError("the upstream takes no more questions at once")
+            self._h2.send_headers(stream, [*self._head, ("content-length", str(len(query.wire)))])
+            self._h2.send_data(stream, query.wire, end_stream=True)
+        except h2.exceptions.ProtocolError:
+            self.is_open = False
+            raise Closed from None
+        self._responses[stream] = _Response()
+        self._flush()
+        return stream
+
+    def _cancel(self, key: int) -> None:
+        self._responses.pop(key, None)
+        try:
+            self._h2.reset_stream(key, h2.errors.ErrorCodes.CANCEL)
+        except h2.exceptions.ProtocolError:
+            return
+        self._flush()
+
+    async def _receive(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._idle):
+                    data = await self._reader.read(_READ)
+            except TimeoutError:
+                if not self._pending:
+                    return
+                continue
+            if not data:
+                return
+            self._heard()
+            try:
+                events = self._h2.receive_data(data)
+                for event in events:
+                    self._on_event(event)
+            except h2.exceptions.ProtocolError:
+                raise OSError("the upstream breaks the rules of HTTP/2") from None
+            self._flush()
+
+    def _on_event(self, event: h2.events.Event) -> None:
+        if isinstance(event, h2.events.ConnectionTerminated):
+            self._on_goaway(event.last_stream_id or 0)
+        stream = getattr(event, "stream_id", None)
+        response = None if stream is None else self._responses.get(stream)
+        if isinstance(event, h2.events.DataReceived):
+            self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        if response is None or stream is None:
+            return
+        if isinstance(event, h2.events.ResponseReceived):
+            _read_head(response, dict(event.headers or ()))
+        elif isinstance(event, h2.events.DataReceived):
+            response.body += event.data or b""
+            if len(response.body) > MAX_SIGNED_MESSAGE:
+                self._fail(stream, OSError("the response is too long"))
+                self._cancel(stream)
+        elif isinstance(event, h2.events.StreamReset):
+            del self._responses[stream]
+            self._fail(stream, OSError("the upstream refuses the request"))
+        elif isinstance(event, h2.events.StreamEnded):
+            del self._responses[stream]
+            if response.is_good:
+                self._settle(stream, bytes(response.body), 0, response.age)
+            self._fail(stream, OSError("the upstream has no DNS message for the request"))
+
+    def _on_goaway(self, last: int) -> None:
+        """No further questions; those that the upstream has not looked at are asked elsewhere (RFC 9113 §6.8)."""
+        self.is_open = False
+        for stream in [one for one in self._pending if one > last]:
+            self._fail(stream, Closed())
+
+    def _flush(self) -> None:
+        data = self._h2.data_to_send()
+        if data:
+            self._writer.write(data)
+
+    def _close(self) -> None:
+        self._writer.transport.abort()  # nobody waits, and a TLS peer could take long over its goodbye
+
+
+def _read_head(response: _Response, fields: dict[str | bytes, str | bytes]) -> None:
+    media_type = str(fields.get("content-type", "")).partition(";")[0].strip().lower()
+    response.is_good = fields.get(":status") == "200" and media_type == _MEDIA_TYPE
+    age = str(fields.get("age", "0"))
+    response.age = int(age) if age.isascii() and age.isdigit() and len(age) < 10 else 0
+
+
+async def connect_https(upstream: Upstream, context: ssl.SSLContext, idle: float) -> HttpsConnection:
+    """Connect for DNS over HTTPS.
+
+    Raises:
+        OSError: the upstream cannot be reached, its certificate is not the right one, or it has no HTTP/2.
+    """
+    reader, writer = await open_stream(upstream, context)
+    tls: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
+    if tls is None or tls.selected_alpn_protocol() != "h2":
+        writer.transport.abort()
+        raise OSError("the upstream has no HTTP/2")
+    return HttpsConnection(reader, writer, upstream, idle)

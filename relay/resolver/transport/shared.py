@@ -1,0 +1,62 @@
+"""The one open connection to an upstream: made when it is needed, used by all, made anew when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import anyio.abc
+import dns.message
+
+from relay.resolver.query import Query
+from relay.resolver.transport.connection import Closed, Connection
+
+__all__ = ["SharedConnection"]
+
+_AT_ONCE = 128
+"Questions under way with one upstream; further ones wait."
+
+
+class SharedConnection:
+    """A connection for whoever asks."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], tasks: anyio.abc.TaskGroup) -> None:
+        """Have no connection yet.
+
+        Args:
+            connect: makes one; must leave nothing open when it is cancelled.
+            tasks: owns the task that receives.
+        """
+        self._connect = connect
+        self._tasks = tasks
+        self._lock = anyio.Lock()
+        self._limiter = anyio.CapacityLimiter(_AT_ONCE)
+        self._connection: Connection | None = None
+
+    async def ask(self, query: Query) -> dns.message.Message:
+        """Send a query and wait for its response, once more when a kept connection turns out to have ended.
+
+        Raises:
+            OSError: the upstream cannot be reached, or breaks its transport's rules.
+            dns.exception.DNSException: the response is malformed or too long.
+        """
+        async with self._limiter:
+            connection, is_new = await self._connected()
+            try:
+                return await connection.ask(query)
+            except Closed:
+                if is_new:
+                    raise
+            connection, _ = await self._connected()
+            return await connection.ask(query)
+
+    async def _connected(self) -> tuple[Connection, bool]:
+        """Return an open connection, and whether it was made for this question."""
+        if self._connection is not None and self._connection.is_open:
+            return self._connection, False
+        async with self._lock:
+            if self._connection is not None and self._connection.is_open:
+                return self._connection, False
+            self._connection = await self._connect()
+            self._tasks.start_soon(self._connection.run)
+            return self._connection, True
