@@ -139,13 +139,13 @@ def test_the_page_of_settings_has_them_all() -> None:
 
 def test_every_command_of_the_relay_is_shown() -> None:
     shown = {command[0] for command in _relay_commands()}
-    assert {"serve", "check", "key", "forward", "interop"} <= shown
+    assert {"serve", "check", "key", "token", "forward", "interop"} <= shown
 
 
 @pytest.mark.parametrize("command", _relay_commands(), ids=" ".join)
 def test_commands_parse(command: list[str]) -> None:
     if len(command) == 1:  # `relay forward`: only a mention
-        assert command[0] in {"--version", "serve", "check", "key", "forward", "dev", "interop"}
+        assert command[0] in {"--version", "serve", "check", "key", "token", "forward", "dev", "interop"}
         return
     options = make_parser().parse_args(command)
     overrides = dict(item.split("=", 1) for item in getattr(options, "set", []))
@@ -171,7 +171,7 @@ def test_toml_examples_load(block: str, tmp_path: Path) -> None:
     file.write_text(block)
     settings = load_settings(file)
     assert settings != Settings()
-    assert settings.auth.preshared
+    assert settings.auth.preshared or settings.tokens.issuers
     assert settings.tls.certificate
     assert settings.tls.private_key
     assert tomllib.loads(block)

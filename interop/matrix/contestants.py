@@ -23,11 +23,12 @@ from relay.conformance.case import Case, Stage
 from relay.conformance.driver import DriverError, Feature
 from relay.conformance.origins import Origins
 from relay.conformance.play import Outcome, Verdict, play
+from relay.conformance.tokens import OwnTokens
 from relay.conformance.wire import WireOptions
 from relay.conformance.wire_driver import WireDriver
 from relay.quic.engine import EngineName
 
-__all__ = ["Contestant", "Ground", "OwnClient", "OwnClientElsewhere", "Peer"]
+__all__ = ["Contestant", "Ground", "OwnClient", "OwnClientElsewhere", "Peer", "close_case", "wire_options"]
 
 OWN = PeerSpec("masque-relay", Path(), "our own client, on the wire: every feature that a case can ask for", "Python")
 _ENDPOINT_OF_NOBODY = Endpoint("https://127.0.0.1:9", "", DEFAULT_UDP_TEMPLATE)
@@ -142,7 +143,7 @@ class Peer:
                     outcome = await play(case, Stage(puppet, facts, ground.origins))
             except DriverError as error:
                 outcome = Outcome(case, Verdict.FAIL, str(error))
-            return _close(lease, outcome, folder / "relay.log", find_log_fault)
+            return close_case(lease, outcome, folder / "relay.log", find_log_fault)
 
     def _program(self) -> Program:
         command = fill(self.spec.run, self._ground.workshop.values(self.spec))
@@ -173,16 +174,16 @@ class OwnClient:
     def missing(self, case: Case) -> str:
         """What the relay lacks."""
         offers = self._ground.relays.offers(is_open=False, has_ipv6=self._ground.has_ipv6)
-        return case.missing(_own_features(), offers)
+        return case.missing(_own_features() | {Feature.TOKENS}, offers)
 
     async def play(self, case: Case, folder: Path) -> Outcome:
         """Play a case inside of this process."""
         ground = self._ground
         async with ground.relays.lease(case, is_open=False) as lease:
             facts = ground.relays.describe(lease, Credentials.PRESHARED, is_open=False, has_ipv6=ground.has_ipv6)
-            async with WireDriver(_options(lease, ground)) as driver:
-                outcome = await play(case, Stage(driver, facts, ground.origins))
-            return _close(lease, outcome, folder / "relay.log", find_log_fault)
+            async with WireDriver(wire_options(lease, ground)) as driver:
+                outcome = await play(case, Stage(driver, facts, ground.origins, OwnTokens()))
+            return close_case(lease, outcome, folder / "relay.log", find_log_fault)
 
 
 class OwnClientElsewhere:
@@ -217,9 +218,9 @@ class OwnClientElsewhere:
         ground = self._ground
         async with ground.servers.lease(self.spec) as lease:
             facts = describe_server(self.spec, has_ipv6=ground.has_ipv6)
-            async with WireDriver(_options(lease, ground)) as driver:
+            async with WireDriver(wire_options(lease, ground)) as driver:
                 outcome = await play(case, Stage(driver, facts, ground.origins))
-            return _close(lease, outcome, folder / "server.log", _find_end)
+            return close_case(lease, outcome, folder / "server.log", _find_end)
 
 
 def _own_features() -> frozenset[Feature]:
@@ -230,7 +231,7 @@ def _own_version(engine: EngineName) -> str:
     return f"masque-relay {__version__}, {engine.value} {version(engine.value)}"
 
 
-def _options(lease: Lease, ground: Ground) -> WireOptions:
+def wire_options(lease: Lease, ground: Ground) -> WireOptions:
     """Our client's options. TLS asks for a name, since an address is no server name there (RFC 6066 §3)."""
     running = lease.running
     return WireOptions(
@@ -248,8 +249,15 @@ def _find_end(lease: Lease) -> str:
     return "the server ended" if lease.running.daemon.has_ended else ""
 
 
-def _close(lease: Lease, outcome: Outcome, log: Path, find_fault: Callable[[Lease], str]) -> Outcome:
-    """Keep the piece of the server's log, and make what the server did wrong meanwhile a failure."""
+def close_case(lease: Lease, outcome: Outcome, log: Path, find_fault: Callable[[Lease], str]) -> Outcome:
+    """Keep the piece of the server's log, and make what the server did wrong meanwhile a failure.
+
+    Args:
+        lease: the server.
+        outcome: what came of the case.
+        log: where the piece goes.
+        find_fault: what is wrong with a server, or nothing.
+    """
     log.write_bytes(lease.read_log())
     fault = find_fault(lease)
     if fault:

@@ -84,6 +84,8 @@ class PeerSpec(Spec):
 
     credentials: Credentials = Credentials.PRESHARED
     "Which credentials its package can carry."
+    has_tunnels: bool = True
+    "It opens tunnels; else it has tokens only, and our client opens the tunnels."
     planned: str = ""
     "What its driver waits for; empty where there is one."
 
@@ -163,9 +165,9 @@ def _load_peer(file: Path) -> PeerSpec:
     credentials = table.text("credentials", Credentials.PRESHARED)
     if credentials not in set(Credentials):
         raise table.error("credentials", f"must be one of {', '.join(Credentials)}")
-    spec = PeerSpec(
-        **table.common(_OF_BUILD, has_program=not planned), credentials=Credentials(credentials), planned=planned
-    )
+    has_tunnels = table.flag("tunnels", default=True)
+    common = table.common(_OF_BUILD, has_program=not planned)
+    spec = PeerSpec(**common, credentials=Credentials(credentials), has_tunnels=has_tunnels, planned=planned)
     table.finish()
     return spec
 
@@ -205,6 +207,13 @@ class _Table:
             raise self.error(key, "is missing")
         if not isinstance(value, str) or (default is None and not value):
             raise self.error(key, "must be a text")
+        return value
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Take true or false."""
+        value = self._values.pop(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, "must be true or false")
         return value
 
     def texts(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from interop.matrix.channel import Channel
@@ -18,7 +18,7 @@ from interop.matrix.process import Program
 from interop.matrix.transcript import shorten
 from relay.conformance.driver import Answer, DriverError, Ending, Feature, Fetched, Headers, Kind, Page, Received
 
-__all__ = ["Endpoint", "Greeting", "Puppet"]
+__all__ = ["Endpoint", "Greeting", "Puppet", "decode", "encode"]
 
 _ANSWER_SECONDS = 15.0
 "The timeout of verbs that wait for one answer."
@@ -89,7 +89,7 @@ class Puppet:
         self._bulk = bulk_seconds
         self._greeting: Greeting | None = None
 
-    async def __aenter__(self) -> Puppet:
+    async def __aenter__(self) -> Self:
         """Start the process and wait for its greeting.
 
         Raises:
@@ -144,7 +144,7 @@ class Puppet:
     async def open(self, kind: Kind, host: str, port: int, headers: Headers, *, early: bytes = b"") -> Answer:
         """Ask for a tunnel. `early` is sent before the answer is awaited."""
         pairs = [list(pair) for pair in headers]
-        extra: dict[str, Any] = {"early": _encode(early)} if early else {}
+        extra: dict[str, Any] = {"early": encode(early)} if early else {}
         ok = await self._wait("open", kind=kind.value, host=host, port=port, headers=pairs, **extra)
         fields = _take(ok, "headers", list | None) or []
         try:
@@ -155,7 +155,7 @@ class Puppet:
 
     async def send(self, tunnel: int, data: bytes, *, end: bool = False) -> None:
         """Send bytes."""
-        await self._channel.ask("send", self._bulk, tunnel=tunnel, data=_encode(data), end=end)
+        await self._channel.ask("send", self._bulk, tunnel=tunnel, data=encode(data), end=end)
 
     async def send_pattern(self, tunnel: int, size: int, *, end: bool = False) -> None:
         """Send so many bytes of the pattern."""
@@ -164,7 +164,7 @@ class Puppet:
     async def receive(self, tunnel: int, size: int) -> bytes:
         """Receive exactly `size` bytes, fewer only when the stream ended."""
         ok = await self._wait("receive", tunnel=tunnel, size=size)
-        data = _decode("receive", ok.get("data"))
+        data = decode("receive", ok.get("data"))
         if len(data) > size or (len(data) < size and not ok.get("end")):
             raise DriverError(f"receive: {len(data)} bytes instead of {size}, and no end")
         return data
@@ -189,14 +189,14 @@ class Puppet:
     async def send_datagrams(self, tunnel: int, payloads: Sequence[bytes], *, context: int = 0) -> int:
         """Send UDP payloads; returns how many the driver's library took."""
         extra = {"context": context} if context else {}
-        texts = [_encode(payload) for payload in payloads]
+        texts = [encode(payload) for payload in payloads]
         ok = await self._channel.ask("send_datagrams", self._bulk, tunnel=tunnel, payloads=texts, **extra)
         return _number(ok, "sent")
 
     async def receive_datagrams(self, tunnel: int, count: int, timeout: float = 2.0) -> list[bytes]:
         """Receive `count` UDP payloads, or what came until the timeout."""
         ok = await self._wait("receive_datagrams", timeout, tunnel=tunnel, count=count)
-        return [_decode("receive_datagrams", text) for text in _take(ok, "payloads", list)]
+        return [decode("receive_datagrams", text) for text in _take(ok, "payloads", list)]
 
     async def max_payload(self, tunnel: int) -> int:
         """The largest UDP payload that fits a DATAGRAM frame now."""
@@ -204,7 +204,7 @@ class Puppet:
 
     async def send_capsule(self, tunnel: int, capsule_type: int, value: bytes) -> None:
         """Write a capsule to the tunnel's stream."""
-        await self._channel.ask("send_capsule", self._bulk, tunnel=tunnel, type=capsule_type, value=_encode(value))
+        await self._channel.ask("send_capsule", self._bulk, tunnel=tunnel, type=capsule_type, value=encode(value))
 
     async def migrate(self) -> None:
         """Go on from a new local port."""
@@ -311,11 +311,13 @@ def _ending(ok: Mapping[str, Any]) -> Ending:
     return Ending(end == "fin", _optional(ok, "code"))
 
 
-def _encode(data: bytes) -> str:
+def encode(data: bytes) -> str:
+    """Write bytes as drivers have them, base64."""
     return b64encode(data).decode("ascii")
 
 
-def _decode(verb: str, text: object) -> bytes:
+def decode(verb: str, text: object) -> bytes:
+    """Read bytes of an answer to `verb`. Raises DriverError when they are no base64."""
     try:
         return b64decode(text if isinstance(text, str) else "?", validate=True)
     except ValueError:

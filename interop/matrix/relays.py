@@ -13,14 +13,19 @@ from contextlib import AbstractAsyncContextManager
 from itertools import count
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
 from interop.matrix.names import MISSING_NAME, ORIGIN_NAME
 from interop.matrix.peers import Credentials
 from interop.matrix.pool import Lease, Pool, Running
 from interop.matrix.process import Daemon, Program
 from interop.matrix.workshop import clean_environ
+from masque.privacypass import TokenType, parse_base64url
 from relay.auth import basic_entry, generate_key, preshared_entry
 from relay.conformance.case import Case, Need, Server
 from relay.conformance.driver import Headers
+from relay.conformance.tokens import TokenKeys
+from relay.issuance import make_key_files
 from relay.quic.engine import EngineName
 
 __all__ = ["Relays", "find_log_fault"]
@@ -30,6 +35,7 @@ _FORBIDDEN = "127.0.0.66"
 "Denied although its network is allowed; a relay that let it through would reach nobody but this machine."
 _START_SECONDS = 20.0
 _USER = "interop"
+_ISSUER = "issuer.example"
 _GRAVE = ("error", "critical")
 
 
@@ -53,6 +59,7 @@ class Relays:
         self._resolver = resolver
         self._key, self._password = generate_key(), generate_key()
         self._basic_entry = basic_entry(_USER, self._password)
+        self._token_keys: dict[TokenType, TokenKeys] = {}
         self._numbers = count(1)
 
     def lease(self, case: Case, *, is_open: bool) -> AbstractAsyncContextManager[Lease]:
@@ -62,7 +69,8 @@ class Relays:
             case: whose settings it gets; one that makes it drain has it for itself and last.
             is_open: it admits everybody, for clients that cannot carry credentials.
         """
-        settings = self._settings(case.settings, is_open=is_open)
+        tokens = self._token_settings() if Need.TOKENS in case.needs else {}
+        settings = self._settings({**case.settings, **tokens}, is_open=is_open)
         own = secrets.token_hex(8) if Need.DRAIN in case.needs else ""
         return self._pool.lease((own, *sorted(settings.items())), lambda: self._start(settings))
 
@@ -91,13 +99,14 @@ class Relays:
             credentials=() if is_open else good,
             wrong_credentials=wrong,
             drain=drain,
+            token_keys=dict(self._token_keys),
             is_strict=True,
         )
 
     @staticmethod
     def offers(*, is_open: bool, has_ipv6: bool) -> frozenset[Need]:
         """What our relay has; arguments as in `describe`."""
-        absent = {Need.AUTH: is_open, Need.IPV6: not has_ipv6}
+        absent = {Need.AUTH: is_open, Need.IPV6: not has_ipv6, Need.TOKENS: is_open}
         return frozenset(need for need in Need if not absent.get(need, False))
 
     def _fields(self, credentials: Credentials) -> tuple[Headers, Headers]:
@@ -109,6 +118,19 @@ class Relays:
             values = [f"Preshared {self._key}", f"Preshared {generate_key()}"]
         good, wrong = ((("proxy-authorization", value),) for value in values)
         return good, wrong
+
+    def _token_settings(self) -> dict[str, str]:
+        """An issuer with a key of each type, which are made once."""
+        files = []
+        for token_type in TokenType:
+            private = self._certificates / f"issuer-{token_type.value}.key"
+            public = private.with_suffix(".pub")
+            if token_type not in self._token_keys:
+                key = make_key_files(token_type, private, public)
+                self._token_keys[token_type] = TokenKeys(_private_part(private), key.encoded)
+            files.append(str(public if token_type is TokenType.BLIND_RSA_2048 else private))
+        issuer = {"name": _ISSUER, "keys": files, "types": [token_type.value for token_type in TokenType]}
+        return {"tokens.issuers": json.dumps([issuer]), "tokens.store.kind": "memory"}
 
     def _settings(self, more: Mapping[str, str], *, is_open: bool) -> dict[str, str]:
         admitted = {
@@ -146,6 +168,15 @@ class Relays:
 
     def _log(self, number: int) -> Path:
         return self._logs / f"relay-{number}.log"
+
+
+def _private_part(file: Path) -> bytes:
+    """The private key in the form that drivers read: PKCS #8, or a seed."""
+    text = file.read_bytes()
+    if b"PRIVATE KEY" in text:
+        key = load_pem_private_key(text, None)
+        return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    return parse_base64url(text.splitlines()[-1])
 
 
 def find_log_fault(lease: Lease) -> str:

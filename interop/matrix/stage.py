@@ -20,6 +20,7 @@ from interop.matrix.relays import Relays
 from interop.matrix.results import Column
 from interop.matrix.runner import Played, Runner
 from interop.matrix.servers import Servers
+from interop.matrix.token_peer import TokenPeer
 from interop.matrix.workshop import Workshop
 from relay.conformance.case import Case
 from relay.conformance.origins import can_listen, running_origins
@@ -110,7 +111,7 @@ async def _set_up(stack: AsyncExitStack, plan: Plan, home: Path, work: Path) -> 
 
 def _contestants(plan: Plan, ground: Ground) -> list[Contestant]:
     own: list[Contestant] = [OwnClient(ground)] if plan.has_own else []
-    peers = [Peer(spec, ground) for spec in plan.peers]
+    peers = [(Peer if spec.has_tunnels else TokenPeer)(spec, ground) for spec in plan.peers]
     return [*own, *peers, *(OwnClientElsewhere(spec, ground) for spec in plan.servers)]
 
 

@@ -58,6 +58,14 @@ from masque.privacypass.issuance import (
     request_size,
     response_size,
 )
+from masque.privacypass.key_files import (
+    MAX_KEY_FILE_SIZE,
+    encode_public_key_file,
+    encode_seed_file,
+    parse_key_file,
+    parse_private_key_file,
+    parse_public_key_file,
+)
 from masque.privacypass.keys import (
     ELEMENT_SIZE,
     MAX_KEY_SIZE,
@@ -121,6 +129,7 @@ __all__ = [
     "MAX_CREDENTIAL_BYTES",
     "MAX_DIRECTORY_KEYS",
     "MAX_DIRECTORY_SIZE",
+    "MAX_KEY_FILE_SIZE",
     "MAX_KEY_SIZE",
     "MAX_TOKEN_SIZE",
     "MODULUS_BITS",
@@ -163,6 +172,8 @@ __all__ = [
     "encode_challenges",
     "encode_credentials",
     "encode_directory",
+    "encode_public_key_file",
+    "encode_seed_file",
     "encode_spki",
     "encode_token",
     "encode_token_challenge",
@@ -179,6 +190,9 @@ __all__ = [
     "parse_challenges",
     "parse_credentials",
     "parse_directory",
+    "parse_key_file",
+    "parse_private_key_file",
+    "parse_public_key_file",
     "parse_token",
     "parse_token_challenge",
     "parse_token_key",

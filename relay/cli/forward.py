@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import sys
-from collections.abc import Coroutine
+from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
 from masque.errors import Malformed
 from masque.geo import GEOHASH_HINT, parse_geohash_hint
 from masque.head import Fields
-from relay.cli.options import add_client, format_address, parse_address, read_key
-from relay.client import ClientError, RelayOptions, TcpForwarder, UdpForwarder
+from relay.cli.options import add_client, format_address, parse_address, read_key, relay_options, until_terminated
+from relay.cli.spend import add_tokens, check_tokens, open_tokens
+from relay.client import ClientError, TcpForwarder, UdpForwarder, run_stocked
 from relay.quic.certificate import check_certificate
-from relay.quic.engine import Address, Certificate, EngineError, EngineName
+from relay.quic.engine import Address, Certificate, EngineError
 from relay.telemetry import LogFormat, LogLevel, configure_logging
 
 __all__ = ["add_forward"]
@@ -34,29 +35,30 @@ def add_forward(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_client(forward)
     forward.add_argument("--certificate", type=Path, metavar="FILE", help="PEM file with our own certificate")
     forward.add_argument("--certificate-key", type=Path, metavar="FILE", help="PEM file with its private key")
+    add_tokens(forward)
     forward.set_defaults(command=_forward)
 
 
 def _forward(options: argparse.Namespace) -> int:
     host, port = parse_address(options.target, "the target")
     listen = parse_address(options.listen, "--listen", lowest=0)
+    spends = check_tokens(options)
     configure_logging(LogLevel.WARNING, LogFormat.CONSOLE)
-    relay = RelayOptions(
-        options.relay,
-        key=read_key(options),
-        ca_file=options.ca,
-        is_verified=not options.insecure,
-        certificate=_certificate(options),
-        engine=EngineName(options.engine),
-        fields=_hints(options.location),
-    )
-    forwarder = (TcpForwarder if options.kind == "tcp" else UdpForwarder)(relay, host, port, _report_refusal)
+    common = relay_options(options, read_key(options))
+    relay = replace(common, certificate=_certificate(options), fields=_hints(options.location))
+    make = TcpForwarder if options.kind == "tcp" else UdpForwarder
+    report = partial(_report_refusal, "" if spends else "; is the key right?")
 
     def ready(address: Address) -> None:
         print(f"relay: forwarding {options.kind} {format_address(address)} to {options.target}", flush=True)
 
+    async def work() -> None:
+        async with open_tokens(options) as tokens:
+            forwarder = make(replace(relay, tokens=tokens.source), host, port, report)
+            await run_stocked(tokens.issued, lambda: forwarder.run(listen, ready))
+
     try:
-        asyncio.run(_until_terminated(forwarder.run(listen, ready)))
+        asyncio.run(until_terminated(work()))
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error.strerror  # asyncio and socket add to strerror
         raise ClientError(f"--listen: cannot use {options.listen}: {reason}") from error
@@ -88,18 +90,7 @@ def _certificate(options: argparse.Namespace) -> Certificate | None:
     return certificate
 
 
-async def _until_terminated(work: Coroutine[object, object, None]) -> None:
-    """Run `work`; SIGTERM ends it in order."""
-    task = asyncio.current_task()
-    if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        await work
-    except asyncio.CancelledError:
-        return
-
-
-def _report_refusal(error: ClientError) -> None:
+def _report_refusal(advice: str, error: ClientError) -> None:
     reason = f" ({error.proxy_status})" if error.proxy_status else ""
-    advice = "; is the key right?" if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED else ""
-    print(f"relay: {error}{reason}{advice}", file=sys.stderr, flush=True)
+    more = advice if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED else ""
+    print(f"relay: {error}{reason}{more}", file=sys.stderr, flush=True)

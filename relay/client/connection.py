@@ -24,11 +24,14 @@ import anyio
 from masque.connect import check_connect_response, connect_head
 from masque.connect_udp import check_connect_udp_response, connect_udp_head
 from masque.errors import ErrorCode, LocalMisuse, MasqueError
-from masque.fields import get_field
+from masque.fields import get_field, get_fields
 from masque.h3 import H3Connection, H3Limits
 from masque.head import Fields, RequestHead, ResponseHead
 from masque.template import DEFAULT_UDP_TEMPLATE, Template
+from relay.client.failure import ClientError
 from relay.client.flows import TunnelStream, UdpFlow
+from relay.client.spending import Attempt, Spender
+from relay.client.tokens import TokenSource
 from relay.exchange import EarlyLimits, Exchange
 from relay.poller import Poller
 from relay.quic.endpoint import ClientEndpoint
@@ -46,25 +49,14 @@ from relay.session import Session
 from relay.telemetry import NoMetrics
 
 __all__ = [
-    "ClientError",
     "RelayClient",
     "RelayOptions",
     "connect_relay",
     "explain_no_connection",
+    "relay_origin",
     "resolve_relay",
     "split_relay_url",
 ]
-
-
-class ClientError(Exception):
-    """The relay cannot be reached, or it refused a tunnel."""
-
-    def __init__(self, detail: str, *, status: int | None = None, proxy_status: str | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        "The relay's HTTP status, when it refused."
-        self.proxy_status = proxy_status
-        "Its Proxy-Status field, when it sent one (RFC 9209)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +69,8 @@ class RelayOptions:
     "A key of the Preshared scheme."
     authorization: str | None = field(default=None, repr=False)
     "A whole Proxy-Authorization value, instead of `key`."
+    tokens: TokenSource | None = field(default=None, repr=False)
+    "Tokens to spend when the relay asks for them, instead of `key`."
     ca_file: Path | None = None
     "PEM file of trusted authorities; None trusts the system's."
     is_verified: bool = True
@@ -115,6 +109,7 @@ class RelayClient:
         self.options = options
         self.poller = poller
         self._authority = authority.encode()
+        self._spender = None if options.tokens is None else Spender(options.tokens, relay_origin(options.url))
         self._template = Template(options.udp_template)
         self._endpoint = endpoint
         self._next_stream = 0
@@ -159,19 +154,30 @@ class RelayClient:
 
     async def open_tcp_exchange(self, host: str, port: int) -> Exchange:
         """Open a TCP tunnel and return its exchange without a sink, for a splice of one's own."""
-        return await self._open(
-            connect_head(host, port, self.options.credentials + self.options.fields), is_udp=False
-        )
+
+        async def attempt(fields: Fields) -> Exchange:
+            return await self._open(connect_head(host, port, (*fields, *self.options.fields)), is_udp=False)
+
+        return await self._admit(attempt)
 
     async def open_udp_exchange(self, host: str, port: int) -> Exchange:
         """Open a UDP tunnel and return its exchange without a sink."""
-        fields = self.options.credentials + self.options.fields
-        head = connect_udp_head(self._template, self._authority, host, port, fields)
-        return await self._open(head, is_udp=True)
+
+        async def attempt(fields: Fields) -> Exchange:
+            head = connect_udp_head(self._template, self._authority, host, port, (*fields, *self.options.fields))
+            return await self._open(head, is_udp=True)
+
+        return await self._admit(attempt)
 
     def close(self) -> None:
         """Close the connection; open tunnels end."""
         self.session.close(ErrorCode.H3_NO_ERROR)
+
+    async def _admit(self, attempt: Attempt) -> Exchange:
+        """Ask for a tunnel with the credentials that the options have."""
+        if self._spender is not None:
+            return await self._spender.open(attempt)
+        return await attempt(self.options.credentials)
 
     async def _open(self, head: RequestHead, *, is_udp: bool) -> Exchange:
         if self._end is not None:
@@ -276,7 +282,12 @@ def _refused(response: ResponseHead | None, error: MasqueError) -> ClientError:
         return ClientError(error.detail)
     value = get_field(response.fields, b"proxy-status")
     text = None if value is None else value.decode("ascii", "replace")
-    return ClientError(f"the relay answered {response.status}", status=response.status, proxy_status=text)
+    return ClientError(
+        f"the relay answered {response.status}",
+        status=response.status,
+        proxy_status=text,
+        challenges=tuple(get_fields(response.fields, b"proxy-authenticate")),
+    )
 
 
 @contextlib.asynccontextmanager
@@ -348,6 +359,13 @@ def split_relay_url(text: str) -> tuple[str, int, str]:
     except ValueError:
         pass
     raise ClientError("the relay's URL must be https://host[:port]")
+
+
+def relay_origin(text: str) -> str:
+    """The relay's name as challenges have it: a host, with a port when it is not 443. Raises ClientError."""
+    host, port, _ = split_relay_url(text)
+    host = f"[{host}]" if ":" in host else host
+    return host if port == 443 else f"{host}:{port}"
 
 
 async def resolve_relay(host: str, port: int) -> Address:

@@ -12,7 +12,8 @@ import socket
 from collections.abc import Callable
 
 from masque.tunnel import UdpTunnel
-from relay.client.connection import ClientError, RelayClient, RelayOptions, connect_relay
+from relay.client.connection import RelayClient, RelayOptions, connect_relay
+from relay.client.failure import ClientError
 from relay.exchange import Exchange
 from relay.hooks import TunnelKind
 from relay.outcome import Outcome

@@ -11,6 +11,7 @@ from relay.conformance.driver import Driver, DriverError, DriverTimeout, Feature
 from relay.conformance.origins import Origins, Seen, can_listen, running_origins
 from relay.conformance.play import Outcome, Verdict, play
 from relay.conformance.report import encode_report, render_cases, render_outcome, render_summary
+from relay.conformance.tokens import OwnTokens, TokenDriver, TokenKeys
 from relay.conformance.wire import WireClient, WireOptions, WireStream, connect_wire
 from relay.conformance.wire_driver import WireDriver
 
@@ -28,9 +29,12 @@ __all__ = [
     "Need",
     "Origins",
     "Outcome",
+    "OwnTokens",
     "Seen",
     "Server",
     "Stage",
+    "TokenDriver",
+    "TokenKeys",
     "Verdict",
     "WireClient",
     "WireDriver",

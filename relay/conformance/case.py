@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from masque.privacypass import TokenType
 from relay.conformance.driver import Answer, Driver, DriverError, Feature, Headers, Kind
 from relay.conformance.origins import Origins, Seen
+from relay.conformance.tokens import TokenDriver, TokenKeys
 
 __all__ = ["Case", "CaseFailed", "CaseList", "Check", "Need", "Server", "Stage"]
 
@@ -33,6 +35,7 @@ class Need(StrEnum):
     DRAIN = "a way to make it drain"
     IDLE = "a short idle limit"
     REFUSALS = "a target that it must refuse"
+    TOKENS = "admission by tokens of an issuer whose key is known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class Server:
     "Makes it stop in order."
     streams: int = 100
     "How many tunnels one client may have at once; RFC 9114 §6.1 asks for 100."
+    token_keys: Mapping[TokenType, TokenKeys] = field(default_factory=dict)
+    "The keys of an issuer whose tokens it takes."
     is_strict: bool = False
     "What it only should do counts like what it must do: for our own relay."
 
@@ -73,10 +78,17 @@ class Stage:
     "The server under test."
     origins: Origins
     "The targets."
+    tokens: TokenDriver | None = None
+    "An implementation of Privacy Pass."
     patience: float = 2.0
     "Seconds to wait for a datagram before it counts as lost."
     notes: list[str] = field(default_factory=list)
     "What the server should have done and did not."
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        """What the client can do, and whether there is an implementation of tokens."""
+        return self.driver.features | (frozenset({Feature.TOKENS}) if self.tokens is not None else frozenset())
 
     def must(self, fact: object, reason: str) -> None:
         """Demand something.

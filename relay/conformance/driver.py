@@ -67,6 +67,7 @@ class Feature(StrEnum):
     SETTINGS = "settings"
     HIDDEN_STATUS = "hidden-status"
     WIRE = "wire"
+    TOKENS = "tokens"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ async def play(case: Case, stage: Stage, limit: float = _LONGEST) -> Outcome:
     Returns:
         What came of it. A case that the client or the server has no means for is not played.
     """
-    missing = case.missing(stage.driver.features, stage.server.offers)
+    missing = case.missing(stage.features, stage.server.offers)
     if missing:
         return Outcome(case, Verdict.NONE, missing)
     loop = asyncio.get_running_loop()

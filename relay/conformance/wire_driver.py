@@ -63,8 +63,8 @@ class WireDriver:
 
     @property
     def features(self) -> frozenset[Feature]:
-        """All but what only other clients have."""
-        return frozenset(Feature) - {Feature.HIDDEN_STATUS, Feature.PAGES}
+        """All but what only other clients have; tokens are another implementation's (`Stage.tokens`)."""
+        return frozenset(Feature) - {Feature.HIDDEN_STATUS, Feature.PAGES, Feature.TOKENS}
 
     @property
     def wire(self) -> WireClient:

@@ -19,7 +19,9 @@ _HASTE = 2.5
 _LARGE = {"tcp-download", "tcp-upload"}
 "Left to `make interop`: they take seconds."
 _OWN_RELAY = {case.name for case in ALL_CASES if Need.DRAIN in case.needs or Need.IDLE in case.needs}
-_SHARED = [case for case in ALL_CASES if case.name not in _OWN_RELAY | _LARGE and Feature.PAGES not in case.features]
+_ELSEWHERE = {Feature.PAGES, Feature.TOKENS}
+"Of cases that have tests of their own."
+_SHARED = [case for case in ALL_CASES if case.name not in _OWN_RELAY | _LARGE and not case.features & _ELSEWHERE]
 _UDP = {case.name for case in ALL_CASES if Need.UDP in case.needs}
 
 

@@ -51,6 +51,19 @@ def test_a_peer_is_read(tmp_path: Path) -> None:
     assert fill(spec.build[0], {"build": "/b", "python": "py"}) == ["cc", "-o", "/b/driver", "driver.c"]
 
 
+@pytest.mark.parametrize(("text", "has_tunnels"), [("", True), ("tunnels = false\n", False)])
+def test_a_peer_may_have_tokens_only(tmp_path: Path, text: str, has_tunnels: bool) -> None:
+    _write(tmp_path, _GOOD + text)
+    [spec] = load_peers(tmp_path)
+    assert spec.has_tunnels is has_tunnels
+
+
+def test_a_flag_is_true_or_false(tmp_path: Path) -> None:
+    _write(tmp_path, _GOOD + 'tunnels = "no"\n')
+    with pytest.raises(SpecError, match=r"good/peer\.toml: tunnels: must be true or false"):
+        load_peers(tmp_path)
+
+
 def test_a_value_that_looks_like_a_placeholder_stays(tmp_path: Path) -> None:
     values = {"template": "/{target_host}/{port}", "port": "4433"}
     assert fill(["--template={template}", "{port}"], values) == ["--template=/{target_host}/{port}", "4433"]

@@ -7,6 +7,7 @@ from relay.conformance.cases.connections import CONNECTION_CASES
 from relay.conformance.cases.inside import INSIDE_CASES
 from relay.conformance.cases.refusals import REFUSAL_CASES
 from relay.conformance.cases.tcp import TCP_CASES
+from relay.conformance.cases.tokens import TOKEN_CASES
 from relay.conformance.cases.udp import UDP_CASES
 from relay.conformance.cases.wire import WIRE_CASES
 
@@ -19,5 +20,6 @@ ALL_CASES: tuple[Case, ...] = (
     *CONNECTION_CASES.cases,
     *INSIDE_CASES.cases,
     *WIRE_CASES.cases,
+    *TOKEN_CASES.cases,
 )
 "Every case; names are unique."

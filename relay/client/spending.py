@@ -1,0 +1,130 @@
+"""How a connection spends tokens: as few as the relay lets it, and none twice where that would not be admitted.
+
+What a token admits is the relay's business: one tunnel, some, or all of the connection. A client finds out:
+
+1. The first tunnel is asked for without a token. The 407 says which tokens are taken.
+2. The token that was admitted goes with the next tunnels too. A relay whose tokens admit a connection, or several
+   tunnels, admits them; no token is spent.
+3. When a token is refused that admitted one tunnel only, the relay takes one for each. From then on each tunnel of
+   this connection brings a fresh one along, for the challenges that were last seen.
+
+A tunnel asks three times at most and spends two tokens at most. Another connection begins anew, with another token:
+the relay is not told that it is the same client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+from masque.head import Fields
+from masque.privacypass import encode_credentials
+from relay.client.failure import ClientError
+from relay.client.tokens import TokenOffer, TokenSource, read_offers
+from relay.exchange import Exchange
+
+__all__ = ["Attempt", "Spender"]
+
+Attempt = Callable[[Fields], Awaitable[Exchange]]
+"Asks for the tunnel with these field lines; raises ClientError when it is refused."
+
+
+class _Held:
+    """A token that was shown to the relay."""
+
+    def __init__(self, token: bytes) -> None:
+        self.fields: Fields = ((b"proxy-authorization", encode_credentials(token)),)
+        self.asked = 0
+        "Tunnels that were asked for with it and not refused, or not yet."
+
+
+class Spender:
+    """One connection's tokens."""
+
+    def __init__(self, source: TokenSource, origin: str) -> None:
+        """Take nothing yet.
+
+        Args:
+            source: where tokens come from.
+            origin: the relay's name, with its port when it is not 443.
+        """
+        self._source = source
+        self._origin = origin
+        self._held: _Held | None = None
+        self._is_per_tunnel = False
+        self._offers: list[TokenOffer] = []
+        self._turn = asyncio.Lock()
+
+    async def open(self, attempt: Attempt) -> Exchange:
+        """Open a tunnel, with a token where the relay wants one.
+
+        Args:
+            attempt: asks for the tunnel; it is called up to three times.
+
+        Returns:
+            The tunnel's exchange.
+
+        Raises:
+            ClientError: the relay refused for another reason, or even with a fresh token, or there is none.
+        """
+        held = self._held
+        if self._is_per_tunnel:
+            token = await self._source.take(self._offers)
+            held = None if token is None else _Held(token)
+        answer = await _try(attempt, held)
+        if isinstance(answer, Exchange):
+            return answer
+        if self._is_per_tunnel:
+            return await self._spend(attempt, answer)
+        async with self._turn:  # who waits here may find that a token was admitted meanwhile
+            if self._held is not held and not self._is_per_tunnel:
+                held = self._held
+                answer = await _try(attempt, held)
+                if isinstance(answer, Exchange):
+                    return answer
+            if held is not None and held.asked == 1:
+                self._is_per_tunnel = True
+            if not self._is_per_tunnel:
+                return await self._spend(attempt, answer)
+        return await self._spend(attempt, answer)
+
+    async def _spend(self, attempt: Attempt, refusal: ClientError) -> Exchange:
+        """Answer a 407 with a token that nobody has seen."""
+        offers = read_offers(refusal.challenges, self._origin)
+        if not offers:
+            raise refusal
+        self._offers = offers
+        token = await self._source.take(offers)
+        if token is None:
+            asked = sorted({f"{offer.challenge.issuer_name} (type {offer.token_type.value})" for offer in offers})
+            reason = f"the relay wants a token of {', '.join(asked)} for its challenge, and there is none left"
+            raise ClientError(reason, status=refusal.status, proxy_status=refusal.proxy_status)
+        held = _Held(token)
+        try:
+            answer = await _try(attempt, held)
+        except ClientError as error:
+            if error.status is not None:
+                self._held = held  # admitted, and refused for another reason; it may be good for more
+            raise
+        if not isinstance(answer, Exchange):
+            reason = "the relay wants another token than the one that was made for its challenge"
+            raise ClientError(
+                reason, status=answer.status, proxy_status=answer.proxy_status, challenges=answer.challenges
+            )
+        self._held = held
+        return answer
+
+
+async def _try(attempt: Attempt, held: _Held | None) -> Exchange | ClientError:
+    """Ask once. Returns the tunnel, or the refusal when it is for want of a token."""
+    if held is not None:
+        held.asked += 1
+    try:
+        return await attempt(() if held is None else held.fields)
+    except ClientError as error:
+        if error.status != HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            raise
+        if held is not None:
+            held.asked -= 1
+        return error

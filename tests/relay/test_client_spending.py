@@ -1,0 +1,371 @@
+"""How a client spends tokens: relays whose tokens admit a tunnel, several or a connection; files, issuers, errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from masque.privacypass import ChallengeOffer, TokenType, challenge_digest, encode_challenges, parse_token
+from relay.client import (
+    ClientError,
+    FileTokens,
+    IssuedTokens,
+    RelayClient,
+    TokenFile,
+    TokenOffer,
+    TokenSource,
+    TokenSources,
+    connect_relay,
+    read_offers,
+    run_stocked,
+)
+from relay.errors import Failure, FailureKind, Side
+from relay.hooks import Continue, ExchangeContext, Hooks, Phase, Reject, TunnelKind
+from relay.issuance import IssuanceError, Issuer, open_http
+from tests.masque.privacypass_vectors import rsa_key, voprf_key
+from tests.relay.hooks_rig import KINDS, application, hooks_at, refusal, round_trip
+from tests.relay.rig import PATIENCE, Relay, eventually, running_relay, tcp_origin, udp_origin
+from tests.relay.token_rig import ISSUER, TokenOrigin, challenge, make_token, running_issuer
+
+pytestmark = pytest.mark.anyio
+
+WANTED = challenge()
+VOPRF = challenge(TokenType.VOPRF_P384)
+
+
+@dataclass
+class Purse:
+    """A source of tokens made on the spot, which counts them."""
+
+    tokens: list[bytes] = field(default_factory=list)
+    asked: list[list[bytes]] = field(default_factory=list)
+    is_empty: bool = False
+
+    async def take(self, offers: Sequence[TokenOffer]) -> bytes | None:
+        self.asked.append([offer.digest for offer in offers])
+        if self.is_empty:
+            return None
+        self.tokens.append(make_token(offers[0].offer.challenge))
+        return self.tokens[-1]
+
+
+def client_of(relay: Relay, tokens: TokenSource) -> AbstractAsyncContextManager[RelayClient]:
+    """A client that spends."""
+    return connect_relay(replace(relay.options, key=None, tokens=tokens))
+
+
+def admitting(folder: Path, origin: TokenOrigin, *more: Hooks) -> AbstractAsyncContextManager[Relay]:
+    """A relay that these hooks admit to."""
+    return running_relay(folder, *(application(hooks) for hooks in (origin.hooks, *more)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wanted", [WANTED, VOPRF])
+async def test_a_challenge_is_answered(folder: Path, kind: TunnelKind, wanted: bytes) -> None:
+    origin, purse = TokenOrigin([wanted]), Purse()
+    async with (
+        tcp_origin() as tcp,
+        udp_origin() as udp,
+        admitting(folder, origin) as relay,
+        client_of(relay, purse) as client,
+    ):
+        await round_trip(client, kind, tcp.port if kind is TunnelKind.TCP else udp.port)
+    assert origin.requests == [None, parse_token(purse.tokens[0]).nonce]
+
+
+async def test_one_token_for_each_tunnel_costs_no_round_trip_once_it_is_known(folder: Path) -> None:
+    origin, purse = TokenOrigin([WANTED]), Purse()
+    async with tcp_origin() as tcp, admitting(folder, origin) as relay, client_of(relay, purse) as client:
+        for _ in range(4):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+    first, second, third, fourth = [parse_token(token).nonce for token in purse.tokens]
+    assert origin.requests == [None, first, first, second, third, fourth]
+    assert set(origin.uses.values()) == {1}
+
+
+@pytest.mark.parametrize("admits", ["connection", 100])
+async def test_a_token_for_many_tunnels_is_spent_once(folder: Path, admits: int | str) -> None:
+    origin, purse = TokenOrigin([WANTED], admits), Purse()
+    async with tcp_origin() as tcp, admitting(folder, origin) as relay, client_of(relay, purse) as client:
+        for _ in range(4):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+    assert len(purse.tokens) == origin.spent == 1
+    assert len(origin.requests) == 5
+
+
+async def test_a_token_for_three_tunnels(folder: Path) -> None:
+    origin, purse = TokenOrigin([WANTED], 3), Purse()
+    async with tcp_origin() as tcp, admitting(folder, origin) as relay, client_of(relay, purse) as client:
+        for _ in range(9):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+    assert len(purse.tokens) == 3
+    assert list(origin.uses.values()) == [3, 3, 3]
+
+
+@pytest.mark.parametrize(("admits", "most"), [(1, 20), (5, 4), ("connection", 1)])
+async def test_tunnels_at_the_same_time_spend_no_more_than_they_must(
+    folder: Path, admits: int | str, most: int
+) -> None:
+    origin, purse = TokenOrigin([WANTED], admits), Purse()
+    async with tcp_origin() as tcp, admitting(folder, origin) as relay, client_of(relay, purse) as client:
+        await asyncio.gather(*(round_trip(client, TunnelKind.TCP, tcp.port) for _ in range(20)))
+    assert len(purse.tokens) == most
+    assert len(origin.requests) <= 60
+
+
+async def test_another_connection_shows_another_token(folder: Path) -> None:
+    origin, purse = TokenOrigin([WANTED], 100), Purse()
+    async with tcp_origin() as tcp, admitting(folder, origin) as relay:
+        for _ in range(2):
+            async with client_of(relay, purse) as client:
+                await round_trip(client, TunnelKind.TCP, tcp.port)
+    first, second = [parse_token(token).nonce for token in purse.tokens]
+    assert origin.requests == [None, first, None, second]
+
+
+async def test_another_challenge_is_answered_when_it_comes(folder: Path) -> None:
+    """Each tunnel brings a token along, until the challenge is another one."""
+    origin, purse = TokenOrigin([WANTED]), Purse()
+    async with tcp_origin() as tcp, admitting(folder, origin) as relay, client_of(relay, purse) as client:
+        for _ in range(3):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+        origin.wanted = [VOPRF]
+        for _ in range(2):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+    assert len(purse.tokens) == 6, "one was for the challenge before"
+
+
+async def test_a_relay_that_refuses_every_token_gets_no_more_than_one_for_a_tunnel(folder: Path) -> None:
+    origin, purse = TokenOrigin([WANTED], admits=0), Purse()
+    async with admitting(folder, origin) as relay, client_of(relay, purse) as client:
+        for number in range(1, 4):
+            assert (await refusal(client, TunnelKind.TCP, 9)).status == 407
+            assert len(purse.tokens) == number
+    assert len(origin.requests) == 6
+
+
+async def test_a_relay_that_refuses_after_admitting_gets_two_at_most(folder: Path) -> None:
+    origin, purse = TokenOrigin([WANTED]), Purse()
+    async with tcp_origin() as tcp, admitting(folder, origin) as relay, client_of(relay, purse) as client:
+        for _ in range(2):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+        origin.admits = 0
+        before = len(purse.tokens)
+        assert (await refusal(client, TunnelKind.TCP, tcp.port)).status == 407
+        assert len(purse.tokens) == before + 2
+
+
+async def test_a_token_whose_tunnel_failed_is_used_again(folder: Path) -> None:
+    """It was admitted; that the target was refused is another matter."""
+    denied = Failure(FailureKind.HTTP_REQUEST_DENIED, Side.RELAY)
+    is_denied = True
+
+    async def decide(ctx: ExchangeContext) -> object:
+        return Reject(denied) if is_denied else Continue()
+
+    origin, purse = TokenOrigin([WANTED], 2), Purse()
+    async with (
+        tcp_origin() as tcp,
+        admitting(folder, origin, hooks_at(Phase.AUTHORIZE, decide)) as relay,
+        client_of(relay, purse) as client,
+    ):
+        assert (await refusal(client, TunnelKind.TCP, tcp.port)).status == 403
+        is_denied = False
+        await round_trip(client, TunnelKind.TCP, tcp.port)
+    assert len(purse.tokens) == 1
+
+
+async def test_no_token_left_says_whose(folder: Path) -> None:
+    purse = Purse(is_empty=True)
+    async with admitting(folder, TokenOrigin([WANTED, VOPRF])) as relay, client_of(relay, purse) as client:
+        error = await refusal(client, TunnelKind.TCP, 9)
+    assert "issuer.example (type 1), issuer.example (type 2)" in str(error)
+    assert error.status == 407
+    assert purse.asked == [[challenge_digest(WANTED), challenge_digest(VOPRF)]]
+
+
+async def test_challenges_for_other_origins_are_not_answered(folder: Path) -> None:
+    purse = Purse()
+    wrong = challenge(origin="other.example")
+    async with admitting(folder, TokenOrigin([wrong])) as relay, client_of(relay, purse) as client:
+        assert (await refusal(client, TunnelKind.TCP, 9)).status == 407
+    assert purse.asked == []
+
+
+async def test_nothing_that_is_shown_names_a_token(folder: Path) -> None:
+    origin, purse = TokenOrigin([WANTED], admits=0), Purse()
+    async with admitting(folder, origin) as relay, client_of(relay, purse) as client:
+        error = await refusal(client, TunnelKind.TCP, 9)
+        shown = repr(client.options) + repr(error) + str(error)
+    for word in ("PrivateToken", "Purse", purse.tokens[0].hex()):
+        assert word not in shown
+
+
+class TestSources:
+    async def test_a_file_shared_by_two_clients(self, folder: Path, tmp_path: Path) -> None:
+        file = TokenFile(tmp_path / "tokens")
+        tokens = [make_token(WANTED) for _ in range(4)]
+        file.append(tokens)
+        origin = TokenOrigin([WANTED])
+        async with tcp_origin() as tcp, admitting(folder, origin) as relay:
+            for _ in range(2):
+                async with client_of(relay, FileTokens(file.path)) as client:
+                    await asyncio.gather(*(round_trip(client, TunnelKind.TCP, tcp.port) for _ in range(2)))
+            async with client_of(relay, FileTokens(file.path)) as client:
+                assert "none left" in str(await refusal(client, TunnelKind.TCP, tcp.port))
+        assert set(origin.uses) == {parse_token(token).nonce for token in tokens}
+
+    async def test_an_issuer_is_asked_for_exactly_that_challenge(self, folder: Path) -> None:
+        origin = TokenOrigin([challenge(context=b"\5" * 32)])
+        async with (
+            tcp_origin() as tcp,
+            issued(folder) as tokens,
+            admitting(folder, origin) as relay,
+            client_of(relay, tokens) as client,
+        ):
+            for _ in range(3):
+                await round_trip(client, TunnelKind.TCP, tcp.port)
+        assert origin.spent == 3
+
+    async def test_a_file_goes_before_an_issuer(self, folder: Path, tmp_path: Path) -> None:
+        file = TokenFile(tmp_path / "tokens")
+        file.append([make_token(WANTED)])
+        origin = TokenOrigin([WANTED])
+        async with (
+            tcp_origin() as tcp,
+            issued(folder) as tokens,
+            admitting(folder, origin) as relay,
+            client_of(relay, TokenSources([FileTokens(file.path), tokens])) as client,
+        ):
+            for _ in range(2):
+                await round_trip(client, TunnelKind.TCP, tcp.port)
+        assert origin.spent == 2
+        assert file.count() == {}
+
+    async def test_another_issuers_challenge_is_not_answered(self, folder: Path) -> None:
+        async with (
+            issued(folder, "other.example") as tokens,
+            admitting(folder, TokenOrigin([WANTED])) as relay,
+            client_of(relay, tokens) as client,
+        ):
+            assert "none left" in str(await refusal(client, TunnelKind.TCP, 9))
+
+    async def test_an_issuer_that_is_away_is_a_refusal(self, folder: Path) -> None:
+        async with open_http(folder / "ca.pem") as http:
+            tokens = IssuedTokens(Issuer(http, "https://127.0.0.1:1", lambda: 0.0), ISSUER)
+            async with admitting(folder, TokenOrigin([WANTED])) as relay, client_of(relay, tokens) as client:
+                assert "cannot be reached" in str(await refusal(client, TunnelKind.TCP, 9))
+
+
+@asynccontextmanager
+async def issued(folder: Path, name: str = ISSUER) -> AsyncIterator[IssuedTokens]:
+    """Tokens of a running issuer."""
+    async with running_issuer(folder, [rsa_key(), voprf_key()]) as url, open_http(folder / "ca.pem") as http:
+        yield IssuedTokens(Issuer(http, url, lambda: 0.0), name)
+
+
+class CountingIssuer:
+    """An issuer in this process, which counts what is asked of it."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+        self.is_away = False
+
+    async def fetch(self, offer: ChallengeOffer, count: int = 1) -> list[bytes]:
+        self.counts.append(count)
+        await asyncio.sleep(0)
+        if self.is_away:
+            raise IssuanceError("away")
+        return [make_token(offer.challenge) for _ in range(count)]
+
+
+class TestStock:
+    async def test_a_challenge_that_comes_again_is_worth_a_stock(self) -> None:
+        issuer = CountingIssuer()
+        tokens = IssuedTokens(issuer, ISSUER, stock=3)  # type: ignore[arg-type]  # it does what an issuer does
+        offers = read_offers([encode_challenges([ChallengeOffer(WANTED)])], None)
+        taken: list[bytes | None] = []
+
+        async def work() -> None:
+            nonlocal taken
+            taken.append(await tokens.take(offers))
+            assert issuer.counts == [1], "a challenge that came once may never come again"
+            taken.append(await tokens.take(offers))
+            await eventually(lambda: issuer.counts == [1, 1, 3])
+            taken += [await tokens.take(offers) for _ in range(3)]
+            await eventually(lambda: sum(issuer.counts) >= 8)
+
+        async with asyncio.timeout(PATIENCE):
+            await run_stocked(tokens, work)
+        assert len(set(taken)) == 5
+
+    async def test_the_stock_of_another_challenge_is_given_up(self) -> None:
+        issuer = CountingIssuer()
+        tokens = IssuedTokens(issuer, ISSUER, stock=2)  # type: ignore[arg-type]  # it does what an issuer does
+
+        async def work() -> None:
+            for wanted in (WANTED, WANTED, VOPRF, WANTED):
+                offers = read_offers([encode_challenges([ChallengeOffer(wanted)])], None)
+                token = await tokens.take(offers)
+                assert token is not None
+                assert parse_token(token).challenge_digest == challenge_digest(wanted)
+                await asyncio.sleep(0.01)
+
+        async with asyncio.timeout(PATIENCE):
+            await run_stocked(tokens, work)
+
+    async def test_what_fails_ahead_is_tried_when_it_is_wanted(self) -> None:
+        issuer = CountingIssuer()
+        tokens = IssuedTokens(issuer, ISSUER, stock=2)  # type: ignore[arg-type]  # it does what an issuer does
+        offers = read_offers([encode_challenges([ChallengeOffer(WANTED)])], None)
+
+        async def work() -> None:
+            await tokens.take(offers)
+            issuer.is_away = True
+            with pytest.raises(ClientError, match="away"):
+                await tokens.take(offers)
+            await eventually(lambda: len(issuer.counts) == 3)
+            issuer.is_away = False
+            assert await tokens.take(offers) is not None
+
+        async with asyncio.timeout(PATIENCE):
+            await run_stocked(tokens, work)
+
+    async def test_what_the_work_raises_comes_out_alone(self) -> None:
+        async def work() -> None:
+            raise ClientError("no")
+
+        tokens = IssuedTokens(CountingIssuer(), ISSUER)  # type: ignore[arg-type]  # it does what an issuer does
+        for stocked in (tokens, None):
+            with pytest.raises(ClientError, match="no"):
+                await run_stocked(stocked, work)
+
+
+class TestOffers:
+    def test_those_that_can_be_answered_in_order(self) -> None:
+        unknown = b"\xda\x7a" + WANTED[2:]
+        value = encode_challenges([ChallengeOffer(data) for data in (VOPRF, unknown, b"\0\2nonsense", WANTED)])
+        found = read_offers([b'Preshared realm="x"', value], "relay.example")
+        assert [offer.offer.challenge for offer in found] == [VOPRF, WANTED]
+        assert [offer.token_type for offer in found] == [1, 2]
+
+    @pytest.mark.parametrize(("origin", "count"), [("Relay.example", 1), ("other.example", 0), (None, 1)])
+    def test_only_for_the_origin_that_asks(self, origin: str | None, count: int) -> None:
+        value = encode_challenges([ChallengeOffer(challenge(origin="relay.example"))])
+        assert len(read_offers([value], origin)) == count
+
+    @given(st.lists(st.binary(max_size=200), max_size=4))
+    def test_any_field_has_offers_or_none(self, values: list[bytes]) -> None:
+        assert read_offers(values, "relay.example") == []
+
+    @given(st.binary(max_size=100))
+    def test_any_challenge_is_an_offer_or_none(self, data: bytes) -> None:
+        offers = read_offers([encode_challenges([ChallengeOffer(b"\0\2" + data)])], None)
+        assert len(offers) in (0, 1)
