@@ -206,7 +206,8 @@ def _combine(found: list[Reading]) -> Resolution:
     """Make one resolution of both families' readings, or raise the failure that says most."""
     addresses: tuple[IPAddress, ...] = tuple(address for reading in found for address in reading.addresses)
     if addresses:
-        return Resolution(addresses, next(reading.aliases for reading in found if reading.addresses))
+        # Of both families: whoever owns the name may answer them differently, and policy looks at every alias.
+        return Resolution(addresses, tuple(dict.fromkeys(alias for reading in found for alias in reading.aliases)))
     failures = [reading.failure for reading in found if reading.failure is not None]
     if not failures:
         raise RelayError(Failure(FailureKind.DNS_TIMEOUT, Side.TARGET))

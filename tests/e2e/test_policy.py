@@ -77,7 +77,9 @@ async def test_an_alias_that_is_denied(start_relay: StartRelay) -> None:
         server.answer("shop.example", records(*chain_of_names))
         rules = json.dumps([{"verdict": "deny", "names": ["tracker.example"]}])
         async with start_relay(resolving(server, **{"policy.rules": rules})) as relay, relay.client() as client:
-            assert await answer_to(client, "shop.example", origin.port) == DENIED
+            status, reason = DENIED
+            told = f'{reason};next-hop-aliases="t.tracker.example"'
+            assert await answer_to(client, "shop.example", origin.port) == (status, told)
             asked = sum(server.asked.values())
             assert await answer_to(client, "tracker.example", origin.port) == DENIED
             assert sum(server.asked.values()) == asked, "the name alone decides"

@@ -37,6 +37,16 @@ async def test_both_families_ipv6_first(lab: Lab) -> None:
     assert lab.server.asked == {("www.test", "A"): 1, ("www.test", "AAAA"): 1}
 
 
+async def test_aliases_of_both_families_are_told(lab: Lab) -> None:
+    """A name's owner may lead each family another way; a rule may refuse either alias."""
+    lab.server.answer(
+        "www.test",
+        records("www.test. 60 IN CNAME four.test.", "four.test. 60 IN A 192.0.2.1"),
+        records("www.test. 60 IN CNAME six.test.", "six.test. 60 IN AAAA 2001:db8::1"),
+    )
+    assert set((await (await lab.resolver()).resolve("www.test")).aliases) == {"four.test", "six.test"}
+
+
 @pytest.mark.parametrize(
     ("rcode", "name"),
     [(dns.rcode.NXDOMAIN, "NXDOMAIN"), (dns.rcode.SERVFAIL, "SERVFAIL"), (dns.rcode.REFUSED, "REFUSED")],
