@@ -5,6 +5,8 @@ Every address is judged, each time a name is resolved: a name that pointed elsew
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from masque.target import IPAddress, Target
 from relay.errors import Failure, FailureKind, RelayError, Side, failure_from_os_error
 from relay.hooks import Continue, ExchangeContext, Hooks, Reject, Replace, Verdict
@@ -12,6 +14,14 @@ from relay.policy.rules import Question
 from relay.policy.ruleset import Decision, RuleSet, Selection
 
 __all__ = ["PolicyGate"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Permitted:
+    """A target that is an address, and may be reached: it need not be judged twice."""
+
+    rules: RuleSet
+    target: Target = field(repr=False)
 
 
 class PolicyGate:
@@ -32,7 +42,11 @@ class PolicyGate:
         selection = self._select(ctx)
         address = ctx.target.address
         decision = selection.refused_already() if address is None else _decide(selection, address)
-        return Continue() if decision is None or decision.is_allowed else _rejection([decision])
+        if decision is not None and not decision.is_allowed:
+            return _rejection([decision])
+        if address is not None:
+            ctx.put(_Permitted(self.rules, ctx.target))
+        return Continue()
 
     async def check_addresses(
         self, ctx: ExchangeContext, addresses: tuple[IPAddress, ...]
@@ -42,6 +56,14 @@ class PolicyGate:
         A name with one good and one forbidden address is served with the good one: who owns the name cannot
         make the relay reach the other.
         """
+        literal = ctx.get(_Permitted)
+        if (
+            literal is not None
+            and literal.rules is self.rules
+            and literal.target is ctx.target
+            and addresses == (ctx.target.address,)
+        ):
+            return Continue()
         selection = self._select(ctx)
         decisions = [_decide(selection, address) for address in addresses]
         permitted = tuple(a for a, decision in zip(addresses, decisions, strict=True) if decision.is_allowed)

@@ -98,9 +98,10 @@ class RuleSet:
         found.update(self._by_port.get(question.port, ()))
         if question.principal is not None:
             found.update(self._by_principal.get(question.principal.name, ()))
-        for name in (question.name, *question.aliases):
-            for suffix in suffixes(name or ""):
-                found.update(self._by_name.get(suffix, ()))
+        if self._by_name:
+            for name in (question.name, *question.aliases):
+                for suffix in suffixes(name or ""):
+                    found.update(self._by_name.get(suffix, ()))
         return Selection(self, question, [n for n in sorted(found) if self.rules[n].fits(question)])
 
     def about(self, address: IPAddress) -> list[int]:
@@ -158,15 +159,15 @@ class Selection:
         return Decision(Ruling.DENY, f"the default: {problem}", is_of_address=True)
 
     def _in_order(self, about: list[int]) -> Iterable[int]:
-        fitting = (number for number in about if self._set.rules[number].fits(self._question))
-        return merge(self._numbers, fitting)
+        fitting = [number for number in about if self._set.rules[number].fits(self._question)]
+        return merge(self._numbers, fitting) if self._numbers and fitting else self._numbers or fitting
 
     def _is_own(self, address: IPAddress) -> bool:
         own, question = self._set.own, self._question
-        return any(
-            own.holds(one) or (question.kind is TunnelKind.UDP and own.listens(one, question.port))
-            for one in (address, *embedded_ipv4(address))
-        )
+        for one in (address, *embedded_ipv4(address)):
+            if own.holds(one) or (question.kind is TunnelKind.UDP and own.listens(one, question.port)):
+                return True
+        return False
 
     def _speaks_of(self, rule: Rule, address: IPAddress) -> bool:
         """Say whether a rule that fits the exchange is about this address."""

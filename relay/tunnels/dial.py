@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from relay.errors import Failure, FailureKind, RelayError, Side, failure_from_os_error
 from relay.hooks import EgressBinding, IPAddress
@@ -43,9 +43,9 @@ class Dialer:
         )
         return cls(memory, settings.attempt_delay.total_seconds())
 
-    def order(self, addresses: Iterable[IPAddress]) -> list[IPAddress]:
+    def order(self, addresses: Sequence[IPAddress]) -> Sequence[IPAddress]:
         """Order addresses as they should be tried, for tunnels that make no connection."""
-        return self._memory.order(addresses)
+        return addresses if len(addresses) == 1 else self._memory.order(addresses)
 
     async def connect(
         self, addresses: Sequence[IPAddress], port: int, choose: ChooseBinding, timeout: float
