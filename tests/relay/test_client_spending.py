@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -286,6 +287,23 @@ class CountingIssuer:
         return [make_token(offer.challenge) for _ in range(count)]
 
 
+class KeyedIssuer:
+    """An issuer whose tokens begin with the key that was named, and that may let clients wait."""
+
+    def __init__(self) -> None:
+        self.keys: list[bytes | None] = []
+        self.given = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def fetch(self, offer: ChallengeOffer, count: int = 1) -> list[bytes]:
+        self.keys += [offer.token_key] * count
+        await asyncio.sleep(0)
+        await self.may_answer.wait()
+        self.given += count
+        return [(offer.token_key or b"") + secrets.token_bytes(8) for _ in range(count)]
+
+
 class TestStock:
     async def test_a_challenge_that_comes_again_is_worth_a_stock(self) -> None:
         issuer = CountingIssuer()
@@ -317,6 +335,31 @@ class TestStock:
                 assert token is not None
                 assert parse_token(token).challenge_digest == challenge_digest(wanted)
                 await asyncio.sleep(0.01)
+
+        async with asyncio.timeout(PATIENCE):
+            await run_stocked(tokens, work)
+
+    async def test_the_stock_of_a_key_that_was_replaced_is_given_up(self) -> None:
+        issuer = KeyedIssuer()
+        tokens = IssuedTokens(issuer, ISSUER, stock=2)  # type: ignore[arg-type]  # it does what an issuer does
+
+        async def take(key: bytes) -> bytes:
+            token = await tokens.take(read_offers([encode_challenges([ChallengeOffer(WANTED, key)])], None))
+            assert token is not None
+            return token[:3]
+
+        async def work() -> None:
+            assert [await take(b"old") for _ in range(2)] == [b"old"] * 2
+            await eventually(lambda: issuer.given == 4)  # two of them are in stock
+            assert [await take(b"new") for _ in range(2)] == [b"new"] * 2
+            await eventually(lambda: issuer.given == 8)
+            issuer.may_answer.clear()
+            assert await take(b"new") == b"new"
+            await eventually(lambda: len(issuer.keys) == 9)  # one is asked for ahead, and does not come yet
+            asked = asyncio.ensure_future(take(b"nxt"))
+            await eventually(lambda: issuer.keys[-1] == b"nxt")
+            issuer.may_answer.set()
+            assert [await asked, await take(b"nxt"), await take(b"nxt")] == [b"nxt"] * 3
 
         async with asyncio.timeout(PATIENCE):
             await run_stocked(tokens, work)
