@@ -106,8 +106,8 @@ class IssuedTokens:
     """Tokens of an issuer, fetched for exactly the challenge that was sent.
 
     A challenge that comes again is worth a stock: `keep_stock` fetches ahead, so that most tunnels need not wait for
-    the issuer, and the issuer cannot tell from the time which tunnel a token is for. The stock is of one key: when the
-    challenge names another, the issuer has changed it, and tokens of the old one may not be taken any more.
+    the issuer, and the issuer cannot tell from the time which tunnel a token is for. The stock is of one key: when
+    the challenge names another, the issuer has changed it, and tokens of the old one may not be taken any more.
     """
 
     def __init__(self, issuer: Issuer, name: str, stock: int = 4) -> None:

@@ -27,6 +27,7 @@ from relay.client import (
     read_offers,
     run_stocked,
 )
+from relay.auth import find_credentials
 from relay.errors import Failure, FailureKind, Side
 from relay.hooks import Continue, ExchangeContext, Hooks, Phase, Reject, TunnelKind
 from relay.issuance import IssuanceError, Issuer, open_http
@@ -181,6 +182,93 @@ async def test_a_token_whose_tunnel_failed_is_used_again(folder: Path) -> None:
         is_denied = False
         await round_trip(client, TunnelKind.TCP, tcp.port)
     assert len(purse.tokens) == 1
+
+
+@dataclass
+class Moods:
+    """A hook that refuses as it is told, before tokens are looked at or after."""
+
+    failure: Failure | None = None
+
+    async def decide(self, _ctx: ExchangeContext) -> object:
+        return Continue() if self.failure is None else Reject(self.failure)
+
+    def at(self, phase: Phase) -> Hooks:
+        return hooks_at(phase, self.decide)
+
+
+BUSY = Failure(FailureKind.AUTHENTICATION_UNAVAILABLE, Side.RELAY)
+OVER_QUOTA = Failure(FailureKind.RATE_LIMITED, Side.CLIENT)
+
+
+@pytest.mark.parametrize("known", [0, 2])
+async def test_a_token_that_nobody_has_counted_goes_with_the_next_tunnel(folder: Path, known: int) -> None:
+    """In the beginning, and when each tunnel is known to take one."""
+    origin, purse, moods = TokenOrigin([WANTED]), Purse(), Moods()
+
+    async def only_tokens(ctx: ExchangeContext) -> object:
+        return await moods.decide(ctx) if find_credentials(ctx.head.fields) else Continue()
+
+    async with (
+        tcp_origin() as tcp,
+        running_relay(
+            folder, application(hooks_at(Phase.AUTHENTICATE, only_tokens)), application(origin.hooks)
+        ) as relay,
+        client_of(relay, purse) as client,
+    ):
+        for _ in range(known):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+        moods.failure = BUSY
+        for _ in range(3):
+            assert (await refusal(client, TunnelKind.TCP, tcp.port)).status == 503
+        assert len(purse.tokens) == known + 1
+        moods.failure = None
+        for _ in range(3):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+    assert len(purse.tokens) == origin.spent == known + 3
+    nones = origin.requests.count(None)
+    assert len(origin.requests) - nones == known + 3 + 1, "a token for each tunnel, and one shown twice"
+
+
+async def test_tokens_of_tunnels_refused_together_are_all_kept(folder: Path) -> None:
+    origin, purse, moods = TokenOrigin([WANTED]), Purse(), Moods()
+    async with (
+        tcp_origin() as tcp,
+        running_relay(folder, application(moods.at(Phase.AUTHENTICATE)), application(origin.hooks)) as relay,
+        client_of(relay, purse) as client,
+    ):
+        for _ in range(2):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+        moods.failure = BUSY
+        for _ in range(3):
+            await asyncio.gather(*(refusal(client, TunnelKind.TCP, tcp.port) for _ in range(5)))
+        moods.failure = None
+        await asyncio.gather(*(round_trip(client, TunnelKind.TCP, tcp.port) for _ in range(5)))
+    assert len(purse.tokens) == origin.spent == 7
+
+
+async def test_a_token_that_was_counted_after_all_costs_another_attempt_and_no_more(folder: Path) -> None:
+    """A quota is looked at after the token."""
+    origin, purse, moods = TokenOrigin([WANTED]), Purse(), Moods()
+    async with (
+        tcp_origin() as tcp,
+        admitting(folder, origin, moods.at(Phase.AUTHORIZE)) as relay,
+        client_of(relay, purse) as client,
+    ):
+        for _ in range(2):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+        moods.failure = OVER_QUOTA
+        assert (await refusal(client, TunnelKind.TCP, tcp.port)).status == 429
+        assert len(purse.tokens) == 3
+        assert (await refusal(client, TunnelKind.TCP, tcp.port)).status == 429
+        assert len(purse.tokens) == 4, "the third was spent"
+        moods.failure = None
+        asked = len(origin.requests)
+        for _ in range(2):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+    assert len(origin.requests) - asked == 3
+    assert len(purse.tokens) == 6
+    assert set(origin.uses.values()) == {1}
 
 
 async def test_no_token_left_says_whose(folder: Path) -> None:
