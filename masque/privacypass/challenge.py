@@ -144,9 +144,9 @@ def challenge_digest(data: bytes) -> bytes:
 def window_context(secret: bytes, now: float, window: float) -> bytes:
     """Return the redemption context of a time window (RFC 9577 §2.1.1.2).
 
-    All who share the secret, the clock and the window's length get the same context, and the next one says nothing of
-    this one. Who still accepts tokens of the window before asks again with `now - window`. Windows of another length
-    have other contexts, whatever their numbers: a token that was forgotten is not taken again when the length changes.
+    All who share the secret, the clock and the window's length get the same context, and the next one says nothing
+    of this one. Who still accepts tokens of the window before asks again with `now - window`. Windows of another
+    length have other contexts, whatever their numbers: when it changes, no token that was forgotten is taken again.
 
     Args:
         secret: of 32 random bytes, say; the key of the pseudorandom function.

@@ -8,8 +8,8 @@ What a token admits is the relay's business: one tunnel, some, or all of the con
 3. When a token is refused that admitted one tunnel only, the relay takes one for each. From then on each tunnel of
    this connection brings a fresh one along, for the challenges that were last seen.
 
-A relay that cannot say now whether it admits (503), or not so many (429), may not have counted the token: it goes with
-the next tunnel, before a fresh one is taken. If it was counted after all, that tunnel is asked for once more.
+A relay that cannot say now whether it admits (503), or not so many (429), may not have counted the token: it goes
+with the next tunnel, before a fresh one is taken. If it was counted after all, that tunnel is asked for once more.
 
 A tunnel asks three times at most and spends two tokens at most. Another connection begins anew, with another token:
 the relay is not told that it is the same client.
