@@ -265,6 +265,28 @@ class TestUnavailable:
             assert door.metrics.value(Metric.TOKENS_REFUSED, TokenRefusal.BUSY) == 6
             assert await door.ask(tokens[-1]) == 200, "a token that could not be checked is still good"
 
+    async def test_a_connection_that_sends_many_tokens_leaves_room_for_others(self, tmp_path: Path) -> None:
+        """Whatever its tokens are, and how many of its requests it has reset."""
+        async with open_gate(settings(tmp_path, waiting=20)) as door:
+            greedy, modest = ConnectionContext(0.0), ConnectionContext(0.0)
+            bad = replace(good(door), nonce=bytes(32))
+            async with asyncio.TaskGroup() as tasks:
+                asked = [tasks.create_task(door.ask(bad, greedy)) for _ in range(200)]
+                others = [tasks.create_task(door.ask(token, modest)) for token in (good(door), good(door, VOPRF))]
+                await asyncio.sleep(0)
+                for task in asked[::3]:
+                    task.cancel()
+            assert [task.result() for task in others] == [200, 200]
+            answers = [task.result() for task in asked if not task.cancelled()]
+            assert set(answers) == {407, 503}
+            assert answers.count(503) == door.metrics.value(Metric.TOKENS_REFUSED, TokenRefusal.BUSY)
+            assert await door.ask(good(door), greedy) == 200, "it has its places back"
+
+    async def test_a_client_that_opens_many_tunnels_at_once_gets_them(self, tmp_path: Path) -> None:
+        async with open_gate(settings(tmp_path)) as door:
+            mine, tokens = ConnectionContext(0.0), [good(door, number % 2) for number in range(100)]
+            assert await asyncio.gather(*[door.ask(token, mine) for token in tokens]) == [200] * 100
+
     async def test_a_check_that_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object) -> bool:
             raise RuntimeError("secret")
