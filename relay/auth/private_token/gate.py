@@ -75,13 +75,13 @@ class TokenGate:
         """What takes part in exchanges' lives."""
         return Hooks(authenticate=self._authenticate, challenges=self._challenges.offers)
 
-    def reload(self) -> None:
-        """Read the files of keys again, all or none of them, and fetch directories soon.
+    async def reload(self) -> None:
+        """Read the files of keys again, in a thread, all or none of them, and fetch directories soon.
 
         Raises:
             relay.settings.SettingsError: a file cannot be used; the keys so far stay.
         """
-        loaded = [ring.load_files() for ring in self._parts.rings]
+        loaded = await asyncio.to_thread(lambda: [ring.load_files() for ring in self._parts.rings])
         for ring, keys in zip(self._parts.rings, loaded, strict=True):
             ring.use_files(keys)
         for hurry in self._hurry:

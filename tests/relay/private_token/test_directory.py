@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -81,10 +82,8 @@ def test_what_is_no_url(url: str) -> None:
 
 @given(st.text(max_size=40).map(lambda text: f"https://{text}"))
 def test_any_text_is_a_url_or_refused(url: str) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         assert directory_url(url)
-    except ValueError as error:
-        assert str(error) == "a URL that cannot be fetched"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 
 from masque.privacypass import Token, TokenType, VoprfPrivateKey, encode_base64url, encode_token
 from relay.auth import auth_hooks
+from relay.auth.private_token import key_ring
 from relay.auth.private_token.checks import CheckQueue
+from relay.auth.private_token.key_file import OriginKey
 from relay.hooks import AuthScheme, ConnectionContext, HookChain, Principal
 from relay.settings import AuthSettings, SettingsError
 from relay.spent import StoreAway
@@ -315,21 +318,39 @@ class TestReload:
             old = good(door)
             new = new_issuer(1)
             (tmp_path / "key.pem").write_bytes(pem(new.spki) + pem(vector_issuer().spki))
-            door.gate.reload()
+            await door.gate.reload()
             assert door.offers()[RSA].token_key == new.spki
             assert await door.ask(old) == 200
             assert await door.ask(new.token(door.challenge())) == 200
             (tmp_path / "key.pem").write_bytes(pem(new.spki))
-            door.gate.reload()
+            await door.gate.reload()
             assert await door.ask(good(door)) == 407
             assert door.metrics.value(Metric.TOKENS_REFUSED, TokenRefusal.UNKNOWN_KEY) == 1
+
+    async def test_files_are_read_off_the_loop(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with open_gate(settings(tmp_path)) as door:
+            read, may_read, threads = key_ring.read_key_file, threading.Event(), set()
+
+            def slow(path: Path) -> list[OriginKey]:
+                threads.add(threading.get_ident())
+                assert may_read.wait(10)
+                return read(path)
+
+            monkeypatch.setattr(key_ring, "read_key_file", slow)
+            async with asyncio.TaskGroup() as tasks:
+                reloading = tasks.create_task(door.gate.reload())
+                assert await door.ask(good(door)) == 200, "the keys so far are in use meanwhile"
+                assert not reloading.done()
+                may_read.set()
+            assert threading.get_ident() not in threads
+            assert await door.ask(good(door)) == 200
 
     async def test_a_bad_file_changes_nothing(self, tmp_path: Path) -> None:
         async with open_gate(settings(tmp_path)) as door:
             (tmp_path / "seed").write_bytes(b"\x08" * 48)
             (tmp_path / "key.pem").write_bytes(b"nonsense!")
             with pytest.raises(SettingsError, match=r"^tokens\.issuers\[0\]\.keys\[0\]: .*key\.pem holds "):
-                door.gate.reload()
+                await door.gate.reload()
             assert await door.ask(good(door, RSA)) == 200
             assert await door.ask(good(door, VOPRF)) == 200
 
