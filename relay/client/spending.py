@@ -78,9 +78,11 @@ class Spender:
         Raises:
             ClientError: the relay refused for another reason, or even with a fresh token, or there is none.
         """
+        return await (self._open_with_own(attempt) if self._is_per_tunnel else self._open_with_shared(attempt))
+
+    async def _open_with_shared(self, attempt: Attempt) -> Exchange:
+        """Open a tunnel with the token that other tunnels have, if any; find out whether that is how it goes."""
         held = self._held
-        if self._is_per_tunnel:
-            return await self._open_with_own(attempt)
         answer = await _try(attempt, held)
         if isinstance(answer, Exchange):
             return answer

@@ -18,7 +18,7 @@ from masque.privacypass import Token, TokenType, VoprfPrivateKey, encode_base64u
 from relay.auth import auth_hooks
 from relay.auth.private_token import key_ring
 from relay.auth.private_token.checks import CheckQueue
-from relay.auth.private_token.key_file import OriginKey
+from relay.auth.private_token.key_file import OriginKey, read_key_file
 from relay.hooks import AuthScheme, ConnectionContext, HookChain, Principal
 from relay.settings import AuthSettings, SettingsError
 from relay.spent import StoreAway
@@ -329,12 +329,12 @@ class TestReload:
 
     async def test_files_are_read_off_the_loop(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         async with open_gate(settings(tmp_path)) as door:
-            read, may_read, threads = key_ring.read_key_file, threading.Event(), set()
+            may_read, threads = threading.Event(), set()
 
             def slow(path: Path) -> list[OriginKey]:
                 threads.add(threading.get_ident())
                 assert may_read.wait(10)
-                return read(path)
+                return read_key_file(path)
 
             monkeypatch.setattr(key_ring, "read_key_file", slow)
             async with asyncio.TaskGroup() as tasks:
