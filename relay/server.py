@@ -265,7 +265,7 @@ class Server:
         if self._endpoint is not None:
             self._endpoint.factory = factory
 
-    def reload_keys(self) -> bool:
+    async def reload_keys(self) -> bool:
         """Read the files of issuers' keys again, and fetch their directories; on error the keys so far stay.
 
         Returns:
@@ -275,7 +275,7 @@ class Server:
             relay.settings.SettingsError: a file cannot be used.
         """
         if self._tokens is not None:
-            self._tokens.reload()
+            await self._tokens.reload()
         return self._tokens is not None
 
     async def reload_egress(self) -> None:

@@ -217,7 +217,7 @@ async def _reload(server: Server, read: Callable[[], Settings]) -> None:
     except EngineError as error:
         _log.error("certificate_refused", reason=str(error))
     try:
-        if server.reload_keys():
+        if await server.reload_keys():
             _log.info("token_keys_reloaded")
     except SettingsError as error:
         _log.error("token_keys_refused", reason=str(error))
