@@ -13,9 +13,11 @@ import dns.exception
 import dns.message
 
 from relay.resolver.query import Mismatch, Query
+from relay.telemetry import get_logger
 
 __all__ = ["Closed", "Connection"]
 
+_log = get_logger()
 _SILENCE = 1.0
 "Seconds without a byte after which a question that was given up puts the connection under suspicion."
 _MISMATCHES = 32
@@ -78,6 +80,9 @@ class Connection(ABC):
         except (OSError, EOFError, dns.exception.DNSException) as exc:
             if not isinstance(exc, ConnectionError | EOFError):
                 error = exc
+        except Exception as exc:  # noqa: BLE001 - what an upstream sent must not end the worker's other tasks
+            _log.warning("upstream_connection_broke", exception_type=type(exc).__name__)
+            error = OSError("the connection broke")
         finally:
             self.is_open = False
             self._close()

@@ -42,7 +42,7 @@ class HttpsConnection(Connection):
         super().__init__(idle)
         self._reader = reader
         self._writer = writer
-        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         self._h2.initiate_connection()
         self._responses: dict[int, _Response] = {}
         authority = (
@@ -141,11 +141,12 @@ class HttpsConnection(Connection):
         self._writer.transport.abort()  # nobody waits, and a TLS peer could take long over its goodbye
 
 
-def _read_head(response: _Response, fields: dict[str | bytes, str | bytes]) -> None:
-    media_type = str(fields.get("content-type", "")).partition(";")[0].strip().lower()
-    response.is_good = fields.get(":status") == "200" and media_type == _MEDIA_TYPE
-    age = str(fields.get("age", "0"))
-    response.age = int(age) if age.isascii() and age.isdigit() and len(age) < 10 else 0
+def _read_head(response: _Response, fields: dict[bytes, bytes]) -> None:
+    """Note what the header fields say. They are bytes: a server may send any (RFC 9110 §5.5)."""
+    media_type = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    response.is_good = fields.get(b":status") == b"200" and media_type == _MEDIA_TYPE.encode()
+    age = fields.get(b"age", b"0")
+    response.age = int(age) if age.isdigit() and len(age) < 10 else 0
 
 
 async def connect_https(upstream: Upstream, context: ssl.SSLContext, idle: float) -> HttpsConnection:

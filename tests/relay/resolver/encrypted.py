@@ -35,7 +35,7 @@ class EncryptedServer:
     hang_up: Callable[[], None] = lambda: None
     status: str = "200"
     media_type: str = "application/dns-message"
-    headers: list[tuple[str, str]] = field(default_factory=list)
+    headers: list[tuple[str, str] | tuple[bytes, bytes]] = field(default_factory=list)
     body: Callable[[bytes], bytes] = lambda wire: wire
     "Changes what is sent: for QUIC the message with its length."
 
