@@ -21,7 +21,7 @@ _log = get_logger()
 _SILENCE = 1.0
 "Seconds without a byte after which a question that was given up puts the connection under suspicion."
 _MISMATCHES = 32
-"Responses to nothing that was asked; more close the connection."
+"Responses to nothing that was asked, beyond the good ones; more close the connection."
 
 
 class Closed(ConnectionError):
@@ -136,6 +136,7 @@ class Connection(ABC):
             return
         for rrset in (*message.answer, *message.authority):
             rrset.ttl = max(0, rrset.ttl - age)
+        self._mismatches = max(0, self._mismatches - 1)
         del self._pending[key]
         if not pending.future.done():
             pending.future.set_result(message)
@@ -148,8 +149,6 @@ class Connection(ABC):
 
     def _given_up(self, key: int, sent_at: float) -> None:
         """Somebody waits no longer. When nothing was heard all the while, further questions go elsewhere."""
-        if not self.is_open:
-            return
         self._cancel(key)
         if self._loop.time() - max(self._heard_at, sent_at) >= _SILENCE:
             self.is_open = False
