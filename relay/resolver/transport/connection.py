@@ -15,7 +15,7 @@ import dns.message
 from relay.resolver.query import Mismatch, Query
 from relay.telemetry import get_logger
 
-__all__ = ["Closed", "Connection"]
+__all__ = ["Closed", "Connection", "Unseen"]
 
 _log = get_logger()
 _SILENCE = 1.0
@@ -26,6 +26,10 @@ _MISMATCHES = 32
 
 class Closed(ConnectionError):
     """The connection ended before the response came. It may not have seen the question."""
+
+
+class Unseen(Closed):
+    """The upstream has not looked at the question, and said so: it may be asked again, here or elsewhere."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,13 +59,15 @@ class Connection(ABC):
         "Whether it takes further questions."
 
     async def ask(self, query: Query) -> dns.message.Message:
-        """Send a query and wait for its response.
+        """Send a query, as soon as the upstream takes one more, and wait for its response.
 
         Raises:
+            Unseen: the upstream did not look at it.
             Closed: the connection ended first.
             OSError: the upstream refuses, or breaks the transport's rules.
             dns.exception.DNSException: the response is malformed or too long.
         """
+        await self._room()
         now = self._loop.time()
         future: asyncio.Future[dns.message.Message] = self._loop.create_future()
         key = self._send(query)
@@ -95,6 +101,13 @@ class Connection(ABC):
     def questions(self) -> int:
         """Questions under way."""
         return len(self._pending)
+
+    async def _room(self) -> None:  # noqa: B027 - most transports always have some
+        """Wait until the upstream takes one question more.
+
+        Raises:
+            Unseen: it never will.
+        """
 
     @abstractmethod
     def _send(self, query: Query) -> int:

@@ -134,10 +134,9 @@ async def test_a_late_answers_id_is_not_used_meanwhile(monkeypatch: pytest.Monke
     idents: list[int] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in range(6):
-            query = await asked(reader)
-            idents.append(query.id)
-        answered(query, writer)
+        queries = [await asked(reader) for _ in range(6)]
+        idents.extend(query.id for query in queries)
+        answered(queries[-1], writer)
         await reader.read()
         writer.close()
 
