@@ -100,9 +100,15 @@ async def asked(reader: asyncio.StreamReader) -> dns.message.Message:
     return dns.message.from_wire(await reader.readexactly(size))
 
 
-def answered(query: dns.message.Message, writer: asyncio.StreamWriter) -> None:
-    wire = dns.message.make_response(query).to_wire()
-    writer.write(len(wire).to_bytes(2, "big") + wire)
+async def answer_all(
+    queries: list[dns.message.Message], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Answer these, and stay until the other side goes."""
+    for query in queries:
+        wire = dns.message.make_response(query).to_wire()
+        writer.write(len(wire).to_bytes(2, "big") + wire)
+    await reader.read()
+    writer.close()
 
 
 async def give_up(made: StreamConnection, count: int) -> None:
@@ -117,10 +123,7 @@ async def give_up(made: StreamConnection, count: int) -> None:
 async def test_late_answers_do_not_end_the_connection() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         queries = [await asked(reader) for _ in range(81)]
-        for query in queries:
-            answered(query, writer)
-        await reader.read()
-        writer.close()
+        await answer_all(queries, reader, writer)
 
     async with connected(serve) as made:
         await give_up(made, 80)
@@ -136,9 +139,7 @@ async def test_a_late_answers_id_is_not_used_meanwhile(monkeypatch: pytest.Monke
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         queries = [await asked(reader) for _ in range(6)]
         idents.extend(query.id for query in queries)
-        answered(queries[-1], writer)
-        await reader.read()
-        writer.close()
+        await answer_all(queries[-1:], reader, writer)
 
     async with connected(serve) as made:
         await give_up(made, 5)
@@ -152,11 +153,7 @@ async def test_a_late_answers_id_is_not_used_meanwhile(monkeypatch: pytest.Monke
 
 async def test_an_answer_to_a_question_given_up_counts_once() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        query = await asked(reader)
-        for _ in range(34):
-            answered(query, writer)
-        await reader.read()
-        writer.close()
+        await answer_all([await asked(reader)] * 34, reader, writer)
 
     async with connected(serve) as made:
         await give_up(made, 1)
