@@ -162,10 +162,15 @@ def joined_reading(first: Reading, second: Reading) -> Reading:
 def _chain(
     response: dns.message.Message, name: dns.name.Name, rdtype: dns.rdatatype.RdataType
 ) -> Iterator[dns.rrset.RRset]:
-    """Yield the CNAME records from a name on; a loop yields forever, so the caller counts."""
-    if rdtype == dns.rdatatype.CNAME:
-        return
-    while (alias := _rrset(response, name, dns.rdatatype.CNAME)) is not None:
+    """Yield the CNAME records from a name on; a loop yields forever, so the caller counts.
+
+    Where there are records of the type that was asked for, an alias beside them is none: a validator has looked at
+    the records, and not at it.
+    """
+    while _rrset(response, name, rdtype) is None:
+        alias = _rrset(response, name, dns.rdatatype.CNAME)
+        if alias is None:
+            return
         yield alias
         name = _alias_of(alias)
 
@@ -178,7 +183,11 @@ def _alias_of(alias: dns.rrset.RRset) -> dns.name.Name:
 def _rrset(
     response: dns.message.Message, name: dns.name.Name, rdtype: dns.rdatatype.RdataType
 ) -> dns.rrset.RRset | None:
-    return response.get_rrset(response.answer, name, dns.rdataclass.IN, rdtype)
+    """Find records of the answer section as it is: the message's own index still has what was dropped from it."""
+    for rrset in response.answer:
+        if rrset.match(name, dns.rdataclass.IN, rdtype, dns.rdatatype.NONE):
+            return rrset
+    return None
 
 
 def _text(name: dns.name.Name) -> str:

@@ -12,7 +12,9 @@ import dns.exception
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
+import dns.rrset
 
 from relay.resolver.dnssec.anchors import TrustAnchors
 from relay.resolver.dnssec.chain import TrustChain, Unsigned
@@ -30,6 +32,7 @@ _SECURE = Verdict(Security.SECURE)
 _CHAIN_ENTRIES = 10_000
 "Zones and names whose place in the chain of trust is kept."
 _DENYING = frozenset({dns.rdatatype.NSEC, dns.rdatatype.NSEC3, dns.rdatatype.SOA})
+_PROOFS = frozenset({dns.rdatatype.NSEC, dns.rdatatype.NSEC3})
 _META = frozenset({dns.rdatatype.ANY, dns.rdatatype.RRSIG})
 
 
@@ -62,6 +65,8 @@ class Validator:
     ) -> Verdict:
         """Judge a response. Record sets that hold get the TTL that their signatures allow (RFC 4035 §5.3.3).
 
+        A response that may be believed loses the record sets that were not judged: the verdict is not about them.
+
         Args:
             question: what was asked, with DO and CD.
             response: what was answered: NOERROR or NXDOMAIN.
@@ -85,9 +90,11 @@ class Validator:
         if question.rdtype in _META:
             return Verdict(Security.INDETERMINATE, InfoCode.DNSSEC_INDETERMINATE)
         try:
-            return await judgement.judge(question.name, question.rdtype)
+            verdict = await judgement.judge(question.name, question.rdtype)
         except BogusData as error:
             return error.verdict
+        judgement.drop_unjudged(response)
+        return verdict
 
 
 class _Judgement:
@@ -112,6 +119,17 @@ class _Judgement:
         self._limits = limits
         self._work = work
         self._deadline = deadline
+        self._judged: set[tuple[dns.name.Name, dns.rdatatype.RdataType]] = set()
+
+    def drop_unjudged(self, response: dns.message.Message) -> None:
+        """Leave what the verdict is about, with its signatures, and the records that deny."""
+        response.answer = [rrset for rrset in response.answer if self._is_judged(rrset)]
+        response.authority = [
+            rrset for rrset in response.authority if self._is_judged(rrset) or _type_of(rrset) in _PROOFS
+        ]
+
+    def _is_judged(self, rrset: dns.rrset.RRset) -> bool:
+        return rrset.rdclass == dns.rdataclass.IN and (rrset.name, _type_of(rrset)) in self._judged
 
     async def judge(self, asked: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> Verdict:
         """Follow the answer from the name that was asked to its end, or to an alias that it says no more of."""
@@ -145,7 +163,10 @@ class _Judgement:
                 made = find_set(self._answer, name, dns.rdatatype.CNAME)
                 if made is None or made.rrset[0].target != target:
                     raise BogusData(InfoCode.DNSSEC_BOGUS)
-                return target, await self._judge_set(signed)
+                verdict = await self._judge_set(signed)
+                made.rrset.ttl = min(made.rrset.ttl, signed.rrset.ttl)  # nobody signed it (RFC 6672 §5.3.1)
+                self._judged.add((name, dns.rdatatype.CNAME))
+                return target, verdict
         alias = find_set(self._answer, name, dns.rdatatype.CNAME)
         if alias is None:
             return None
@@ -154,6 +175,7 @@ class _Judgement:
     async def _judge_set(self, signed: SignedSet) -> Verdict:
         """Validate records that are there (RFC 4035 §5.3)."""
         owner = signed.rrset.name
+        self._judged.add((owner, signed.rrset.rdtype))
         is_parents = signed.rrset.rdtype == dns.rdatatype.DS and owner != dns.name.root
         signer = signed.signer(above=is_parents)
         trust = await self._trust(signer, owner, above=is_parents)
@@ -175,6 +197,8 @@ class _Judgement:
         signer = self._denier(name, above=is_parents)
         trust = await self._trust(signer, name, above=is_parents)
         if isinstance(trust, Unsigned):
+            zones = [soa.rrset.name for soa in self._authority if soa.rrset.rdtype == dns.rdatatype.SOA]
+            self._judged.update((zone, dns.rdatatype.SOA) for zone in zones if name.is_subdomain(zone))
             return Verdict(Security.INSECURE, trust.info_code)
         if signer is None:
             is_there = any(signed.rrset.rdtype in _DENYING for signed in self._authority)
@@ -188,6 +212,7 @@ class _Judgement:
         soa = find_set(self._authority, zone.zone, dns.rdatatype.SOA)
         if soa is not None:
             soa.rrset.ttl = int((await self._verifier.verify(soa, zone, self._work)).ttl)
+            self._judged.add((zone.zone, dns.rdatatype.SOA))
 
     def _denier(self, name: dns.name.Name, *, above: bool) -> dns.name.Name | None:
         """Return the deepest zone that says it signed the authority section and that the name is in."""
@@ -203,6 +228,11 @@ class _Judgement:
         """Find the signer's keys; without a signer, learn whether there should be one."""
         place = (name.parent() if above else name) if signer is None else signer
         return await self._chain.find(place, self._work, self._deadline)
+
+
+def _type_of(rrset: dns.rrset.RRset) -> dns.rdatatype.RdataType:
+    """Return the type of records, or of signatures the type that they cover."""
+    return rrset.covers if rrset.rdtype == dns.rdatatype.RRSIG else rrset.rdtype
 
 
 def _weaker(one: Verdict, other: Verdict) -> Verdict:
