@@ -113,12 +113,12 @@ class TrustChain:
         anchor = self._anchors.closest(name)
         if anchor is None:
             return Unsigned(InfoCode.DNSSEC_INDETERMINATE)
+        if self._anchors.is_unsigned(name):  # before anybody is asked: parents may say that there is no such name
+            return Unsigned()
         trust = await self._step(anchor, partial(self._start, anchor, work, deadline))
         for below in _between(anchor, name):
             if not isinstance(trust, ZoneKeys):
                 break
-            if below in self._anchors.unsigned:
-                return Unsigned()
             step = await self._step(below, partial(self._cross, below, trust, work, deadline))
             if step is _Same.NO_NAME:
                 break

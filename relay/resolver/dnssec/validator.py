@@ -58,6 +58,7 @@ class Validator:
         """
         self._limits = ValidationLimits() if limits is None else limits
         self._verifier = Verifier(self._limits, clock)
+        self._anchors = anchors
         self._chain = TrustChain(asker, anchors, self._verifier, self._limits, entries)
 
     async def validate(
@@ -81,6 +82,7 @@ class Validator:
         """
         judgement = _Judgement(
             response,
+            self._anchors,
             self._verifier,
             self._chain,
             self._limits,
@@ -103,6 +105,7 @@ class _Judgement:
     def __init__(
         self,
         response: dns.message.Message,
+        anchors: TrustAnchors,
         verifier: Verifier,
         chain: TrustChain,
         limits: ValidationLimits,
@@ -112,8 +115,9 @@ class _Judgement:
         self._is_name_error = response.rcode() == dns.rcode.NXDOMAIN
         self._answer = read_sets(response.answer, limits.signatures_per_set)
         self._authority = read_sets(response.authority, limits.signatures_per_set)
-        is_denied = any(signed.rrset.rdtype in _DENYING for signed in self._authority)
-        self._is_partial = not self._is_name_error and not is_denied
+        has_soa = any(signed.rrset.rdtype == dns.rdatatype.SOA for signed in self._authority)
+        self._is_partial = not self._is_name_error and not has_soa  # as the reader sees it, who asks on
+        self._anchors = anchors
         self._verifier = verifier
         self._chain = chain
         self._limits = limits
@@ -177,8 +181,11 @@ class _Judgement:
         owner = signed.rrset.name
         self._judged.add((owner, signed.rrset.rdtype))
         is_parents = signed.rrset.rdtype == dns.rdatatype.DS and owner != dns.name.root
+        place = owner.parent() if is_parents else owner
         signer = signed.signer(above=is_parents)
-        trust = await self._trust(signer, owner, above=is_parents)
+        if signer is not None and not self._anchors.may_sign(signer, place):
+            signer = None
+        trust = await self._chain.find(place if signer is None else signer, self._work, self._deadline)
         if isinstance(trust, Unsigned):
             return Verdict(Security.INSECURE, trust.info_code)
         if signer is None:
@@ -194,8 +201,9 @@ class _Judgement:
     async def _judge_absence(self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> Verdict:
         """Validate that there is nothing (RFC 4035 §5.4)."""
         is_parents = rdtype == dns.rdatatype.DS and name != dns.name.root
-        signer = self._denier(name, above=is_parents)
-        trust = await self._trust(signer, name, above=is_parents)
+        place = name.parent() if is_parents else name
+        signer = self._denier(place)
+        trust = await self._chain.find(place if signer is None else signer, self._work, self._deadline)
         if isinstance(trust, Unsigned):
             zones = [soa.rrset.name for soa in self._authority if soa.rrset.rdtype == dns.rdatatype.SOA]
             self._judged.update((zone, dns.rdatatype.SOA) for zone in zones if name.is_subdomain(zone))
@@ -214,20 +222,15 @@ class _Judgement:
             soa.rrset.ttl = int((await self._verifier.verify(soa, zone, self._work)).ttl)
             self._judged.add((zone.zone, dns.rdatatype.SOA))
 
-    def _denier(self, name: dns.name.Name, *, above: bool) -> dns.name.Name | None:
+    def _denier(self, name: dns.name.Name) -> dns.name.Name | None:
         """Return the deepest zone that says it signed the authority section and that the name is in."""
         zones: Sequence[dns.name.Name] = [
             zone
             for signed in self._authority
             if signed.rrset.rdtype in _DENYING and (zone := signed.signer()) is not None
-            if name.is_subdomain(zone) and not (above and zone == name)
+            if name.is_subdomain(zone) and self._anchors.may_sign(zone, name)
         ]
         return max(zones, key=len) if zones else None
-
-    async def _trust(self, signer: dns.name.Name | None, name: dns.name.Name, *, above: bool) -> ZoneKeys | Unsigned:
-        """Find the signer's keys; without a signer, learn whether there should be one."""
-        place = (name.parent() if above else name) if signer is None else signer
-        return await self._chain.find(place, self._work, self._deadline)
 
 
 def _type_of(rrset: dns.rrset.RRset) -> dns.rdatatype.RdataType:
