@@ -134,7 +134,7 @@ def read_answer(response: dns.message.Message, question: Question) -> Reading:
     if found is None or rcode == dns.rcode.NXDOMAIN:
         absence = "NXDOMAIN" if rcode == dns.rcode.NXDOMAIN else "NODATA"
         failure = Failure(FailureKind.DNS_ERROR, Side.TARGET, rcode=absence, info_code=info_code)
-        says_more = rcode == dns.rcode.NXDOMAIN or not chain or _has_soa(response)
+        says_more = rcode == dns.rcode.NXDOMAIN or not chain or _soa(response) is not None
         return Reading(
             aliases=aliases,
             failure=failure,
@@ -195,13 +195,15 @@ def _text(name: dns.name.Name) -> str:
     return ".".join(label.replace("\\", r"\\").replace(".", r"\.") for label in labels)
 
 
-def _has_soa(response: dns.message.Message) -> bool:
-    return any(rrset.rdtype == dns.rdatatype.SOA for rrset in response.authority)
+def _soa(response: dns.message.Message) -> dns.rrset.RRset | None:
+    """Find the record that makes an absence of an empty answer (RFC 2308 §2.2); one of another class does not."""
+    for rrset in response.authority:
+        if rrset.rdtype == dns.rdatatype.SOA and rrset.rdclass == dns.rdataclass.IN:
+            return rrset
+    return None
 
 
 def _negative_ttl(response: dns.message.Message) -> float:
     """Return how long an absence holds: the SOA's own TTL and its minimum bound it (RFC 2308 §5)."""
-    for rrset in response.authority:
-        if rrset.rdtype == dns.rdatatype.SOA:
-            return float(min(rrset.ttl, rrset[0].minimum, NEGATIVE_TTL))
-    return FAILURE_TTL
+    soa = _soa(response)
+    return FAILURE_TTL if soa is None else float(min(soa.ttl, soa[0].minimum, NEGATIVE_TTL))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import anyio
 import dns.message
+import dns.rcode
 import dns.rrset
 import pytest
 from dns.rdatatype import RdataType
@@ -50,7 +51,11 @@ async def read(world: World, question: Question, change: Callable[[Response], No
 
 
 def records(*lines: str) -> list[dns.rrset.RRset]:
-    return [dns.rrset.from_text(*line.split(maxsplit=4)) for line in lines]
+    found = []
+    for line in lines:
+        name, ttl, rdclass, rdtype, value = line.split(maxsplit=4)
+        found.append(dns.rrset.from_text(name, int(ttl), rdclass, rdtype, value))
+    return found
 
 
 @pytest.mark.parametrize("name", ["www.example.test", "alias.example.test"])
@@ -60,9 +65,11 @@ async def test_an_alias_beside_records_leads_nowhere(small: World, name: str, rd
     forged = records("www.example.test. 300 IN CNAME evil.", f"evil. 300 IN {rdtype.name} {value}")
     question = Question(name_of(name), rdtype)
     for place in (0, 99):
-        answer, reading = await read(
-            small, question, lambda response, at=place: response.answer.__setitem__(slice(at, at), forged)
-        )
+
+        def add(response: Response, at: int = place) -> None:
+            response.answer[at:at] = forged
+
+        answer, reading = await read(small, question, add)
         assert answer.is_authenticated
         assert "evil" not in answer.message.to_text()
         assert "evil" not in reading.aliases
@@ -102,3 +109,43 @@ async def test_the_time_of_an_absence_is_that_of_its_own_zone(small: World) -> N
     assert answer.is_authenticated
     assert [rrset.name for rrset in answer.message.authority] == [name_of("example.test")]
     assert reading.ttl == 60
+
+
+async def test_a_zone_of_another_class_makes_no_absence_of_an_alias() -> None:
+    """The alias is signed; what it leads to is not said, and not said to be absent either."""
+    zone = Zone("example.test", ("alias CNAME www.other.test.",), Signing())
+    root = Zone(".", ("example.test NS ns.example.test.", f"example.test DS {zone.ds()}"), Signing())
+    world = World([root.sign(), zone.sign()])
+
+    def cut(response: Response) -> None:
+        response.set_rcode(dns.rcode.NOERROR)
+        response.authority = records("other.test. 300 CH SOA ns. admin. 1 2 3 4 300")
+
+    question = Question(name_of("alias.example.test"), RdataType.A)
+    answer, reading = await read(world, question, cut)
+    assert answer.is_authenticated
+    assert reading.goes_on == name_of("www.other.test")
+    response = dns.message.make_response(dns.message.make_query(question.name, question.rdtype))
+    response.answer = records("alias.example.test. 60 IN CNAME www.other.test.")
+    response.authority = records("other.test. 300 CH SOA ns. admin. 1 2 3 4 300")
+    assert read_answer(response, question).goes_on == name_of("www.other.test")
+
+
+async def test_an_alias_made_by_a_wildcard_may_lead_elsewhere() -> None:
+    """Its proof is no absence of what it leads to."""
+    zone = Zone("example.test", ("*.wild CNAME www.other.test.",), Signing())
+    root = Zone(".", ("example.test NS ns.example.test.", f"example.test DS {zone.ds()}"), Signing())
+    world = World([root.sign(), zone.sign()])
+    proof = {RdataType.NSEC, RdataType.RRSIG}
+
+    def cut(response: Response) -> None:
+        response.set_rcode(dns.rcode.NOERROR)
+        response.authority = [
+            rrset
+            for rrset in response.authority
+            if rrset.rdtype in proof and rrset.covers != RdataType.SOA and rrset.name.is_subdomain(zone.apex)
+        ]
+
+    answer, reading = await read(world, Question(name_of("x.wild.example.test"), RdataType.A), cut)
+    assert answer.is_authenticated
+    assert reading.goes_on == name_of("www.other.test")
