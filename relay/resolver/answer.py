@@ -130,6 +130,7 @@ def read_answer(response: dns.message.Message, question: Question) -> Reading:
         chain.append(alias)
         end = _alias_of(alias)
     aliases = tuple(_text(_alias_of(alias)) for alias in chain)
+    chain_ttl = min((float(alias.ttl) for alias in chain), default=math.inf)
     found = _rrset(response, end, question.rdtype)
     if found is None or rcode == dns.rcode.NXDOMAIN:
         absence = "NXDOMAIN" if rcode == dns.rcode.NXDOMAIN else "NODATA"
@@ -138,11 +139,11 @@ def read_answer(response: dns.message.Message, question: Question) -> Reading:
         return Reading(
             aliases=aliases,
             failure=failure,
-            ttl=_negative_ttl(response),
+            ttl=min(_negative_ttl(response), chain_ttl),
             goes_on=None if says_more else end,
-            chain_ttl=min((float(alias.ttl) for alias in chain), default=math.inf),
+            chain_ttl=chain_ttl,
         )
-    ttl = float(min(rrset.ttl for rrset in (*chain, found)))
+    ttl = min(float(found.ttl), chain_ttl)
     if question.rdtype in (dns.rdatatype.A, dns.rdatatype.AAAA):
         addresses = tuple(dict.fromkeys(ip_address(record.address) for record in islice(found, MAX_ADDRESSES)))
         return Reading(addresses, aliases=aliases, ttl=ttl)
@@ -154,9 +155,10 @@ def joined_reading(first: Reading, second: Reading) -> Reading:
     aliases = (*first.aliases, *second.aliases)
     if len(aliases) > MAX_ALIASES:
         return failed_reading(FailureKind.DNS_ERROR)
-    ttl = second.ttl if second.failure is not None else min(first.chain_ttl, second.ttl)
+    ttl = min(first.chain_ttl, second.ttl) if second.is_final else second.ttl
+    chain_ttl = min(first.chain_ttl, second.chain_ttl)
     is_authenticated = first.is_authenticated and second.is_authenticated
-    return replace(second, aliases=aliases, ttl=ttl, chain_ttl=first.chain_ttl, is_authenticated=is_authenticated)
+    return replace(second, aliases=aliases, ttl=ttl, chain_ttl=chain_ttl, is_authenticated=is_authenticated)
 
 
 def _chain(
