@@ -21,6 +21,8 @@ _FORGOTTEN = 900.0
 "Seconds after which a server is unknown again."
 _LAME = 600.0
 "Seconds that a server is asked last about a zone that it does not serve."
+_NO_EDNS = 300.0
+"Seconds that a server is asked without EDNS."
 _BAND = 0.04
 "Seconds in which servers count as equally fast, and one of them is drawn."
 _MAX_BACKOFF = 60.0
@@ -34,7 +36,7 @@ class _Server:
     rtt: float | None = None
     failures: int = 0
     silent_until: float = 0.0
-    knows_edns: bool = True
+    no_edns_until: float = 0.0
 
 
 class ServerBook:
@@ -66,7 +68,7 @@ class ServerBook:
     def knows_edns(self, address: IPAddress, now: float) -> bool:
         """Say whether a server may be asked with EDNS(0) (RFC 6891 §6.2.2)."""
         server = self._servers.get(address, now)
-        return server is None or server.knows_edns
+        return server is None or server.no_edns_until <= now
 
     def note_answer(self, address: IPAddress, seconds: float, now: float) -> None:
         """Remember that a server answered."""
@@ -83,8 +85,11 @@ class ServerBook:
             server.silent_until = now + min(1 << min(server.failures, 10), _MAX_BACKOFF)
 
     def note_no_edns(self, address: IPAddress, now: float) -> None:
-        """Remember that a server does not understand EDNS(0)."""
-        self._server(address, now).knows_edns = False
+        """Remember for a while that a server does not understand EDNS(0); its answers do not make it longer.
+
+        Without EDNS no signatures come, so a mistake must not last (RFC 6891 §6.2.2).
+        """
+        self._server(address, now).no_edns_until = now + _NO_EDNS
 
     def note_lame(self, address: IPAddress, zone: dns.name.Name, now: float) -> None:
         """Remember that a server does not seem to serve a zone.

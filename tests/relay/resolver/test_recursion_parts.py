@@ -90,6 +90,16 @@ def test_a_server_gets_the_time_that_it_usually_takes() -> None:
     assert book.timeout(FAST, 0.0) == 2 * LIMITS.least_wait
 
 
+def test_a_server_without_edns_is_tried_again_after_a_while() -> None:
+    """Its answers in the meantime do not put that off: without EDNS, no signatures come."""
+    book = ServerBook(10, LIMITS)
+    book.note_no_edns(FAST, 0.0)
+    for now in range(0, 300, 30):
+        assert not book.knows_edns(FAST, now)
+        book.note_answer(FAST, 0.01, now)
+    assert book.knows_edns(FAST, 300.0)
+
+
 @given(st.binary(max_size=200), st.sampled_from(["www.example.test", "example.test", "a.b.www.example.test"]))
 def test_any_response_is_read(tail: bytes, name: str) -> None:
     """Whatever parses is read, and what it says of absence or leads to is in or below the zone."""
