@@ -24,7 +24,7 @@ import dns.rdtypes.ANY.DNSKEY
 import dns.rdtypes.ANY.DS
 import dns.rrset
 
-from relay.resolver.dnssec.algorithms import has_zone_flag, is_zone_key, usable_ds, why_unusable
+from relay.resolver.dnssec.algorithms import has_zone_flag, usable_ds, why_unusable
 from relay.resolver.dnssec.anchors import TrustAnchors
 from relay.resolver.dnssec.denial import Cut
 from relay.resolver.dnssec.proofs import read_denial
@@ -188,11 +188,12 @@ class TrustChain:
             raise BogusData(InfoCode.DNSKEY_MISSING)
         if not any(has_zone_flag(key) for key in keys.rrset):
             raise BogusData(InfoCode.NO_ZONE_KEY_BIT_SET)
-        entry = zone_keys(zone, (key for key in keys.rrset if any(_is_named(zone, key, ds) for ds in usable)))
-        if not entry.keys:
+        found = zone_keys(zone, keys.rrset)
+        named = tuple((tag, key) for tag, key in found.keys if any(_is_named(zone, tag, key, ds) for ds in usable))
+        if not named:
             raise BogusData(InfoCode.DNSKEY_MISSING)
-        verified = await self._verifier.verify(keys, entry, work)
-        return zone_keys(zone, keys.rrset), min(ttl, verified.ttl)
+        verified = await self._verifier.verify(keys, ZoneKeys(zone, named), work)
+        return found, min(ttl, verified.ttl)
 
     async def _fetch(
         self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType, work: Work, deadline: float
@@ -210,9 +211,9 @@ def _between(zone: dns.name.Name, name: dns.name.Name) -> Iterator[dns.name.Name
         yield name.split(labels)[1]
 
 
-def _is_named(zone: dns.name.Name, key: dns.rdtypes.ANY.DNSKEY.DNSKEY, ds: dns.rdtypes.ANY.DS.DS) -> bool:
-    """Say whether a DS record means this key."""
-    if not is_zone_key(key) or key.algorithm != ds.algorithm or dns.dnssec.key_id(key) != ds.key_tag:
+def _is_named(zone: dns.name.Name, tag: int, key: dns.rdtypes.ANY.DNSKEY.DNSKEY, ds: dns.rdtypes.ANY.DS.DS) -> bool:
+    """Say whether a DS record means this zone key."""
+    if key.algorithm != ds.algorithm or tag != ds.key_tag:
         return False
     try:
         made = dns.dnssec.make_ds(zone, key, ds.digest_type, validating=True)
