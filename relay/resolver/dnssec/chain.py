@@ -32,8 +32,8 @@ from relay.resolver.dnssec.sets import find_set, read_sets
 from relay.resolver.dnssec.signatures import Verifier, ZoneKeys, zone_keys
 from relay.resolver.dnssec.verdict import BogusData, InfoCode, Security
 from relay.resolver.dnssec.work import ValidationLimits, Work, WorkSpent
-from relay.resolver.expiring import ExpiringMap
 from relay.resolver.keyed import KeyedLock
+from relay.resolver.recursion.sized import SizedMap, size_of_name
 from relay.resolver.upstream import Asker, Question
 
 __all__ = ["TrustChain", "Unsigned"]
@@ -47,6 +47,10 @@ _MIN_TTL = 1.0
 _FAILURE_TTL = 5.0
 "Seconds that a broken chain is remembered (RFC 9520 §3.2)."
 _MAX_DS = 8
+_SIZE = 3 << 20
+"Bytes that steps may take, as estimated: thousands of names, or a hundred zones with as many keys as may be."
+_STEP_SIZE = 250
+_KEY_SIZE = 450
 _FINAL = frozenset({dns.rcode.NOERROR, dns.rcode.NXDOMAIN})
 
 
@@ -87,14 +91,14 @@ class TrustChain:
             anchors: where trust starts.
             verifier: checks signatures.
             limits: the bounds of one question.
-            entries: steps that are kept; the least recently used goes first.
+            entries: steps that are kept, or fewer when their keys are long; the least recently used goes first.
             clock: what the TTLs are taken from.
         """
         self._asker = asker
         self._anchors = anchors
         self._verifier = verifier
         self._limits = limits
-        self._steps: ExpiringMap[dns.name.Name, _Step] = ExpiringMap(entries)
+        self._steps: SizedMap[dns.name.Name, _Step] = SizedMap(entries, _SIZE, _size_of)
         self._turns = KeyedLock()
         self._clock = clock
 
@@ -135,7 +139,7 @@ class TrustChain:
             async with self._turns.hold(name):
                 step = self._steps.get(name, self._clock()) or await self._make(name, make)
         if isinstance(step, BogusData):
-            raise BogusData(InfoCode(step.verdict.info_code or InfoCode.DNSSEC_BOGUS), step.verdict.security)
+            raise _copied(step)
         return step
 
     async def _make(self, name: dns.name.Name, make: Callable[[], Awaitable[tuple[_Step, float]]]) -> _Step:
@@ -145,7 +149,8 @@ class TrustChain:
         except WorkSpent:
             raise
         except BogusData as error:
-            step, ttl = error, _FAILURE_TTL
+            # Anew: the one that was raised holds on to every frame on its way, and to the responses in them.
+            step, ttl = _copied(error), _FAILURE_TTL
         self._steps.put(name, step, min(max(ttl, _MIN_TTL), _MAX_TTL), self._clock())
         return step
 
@@ -209,6 +214,16 @@ def _between(zone: dns.name.Name, name: dns.name.Name) -> Iterator[dns.name.Name
     """Yield the names from below a zone down to a name, one label at a time."""
     for labels in range(len(zone.labels) + 1, len(name.labels) + 1):
         yield name.split(labels)[1]
+
+
+def _copied(error: BogusData) -> BogusData:
+    return BogusData(InfoCode(error.verdict.info_code or InfoCode.DNSSEC_BOGUS), error.verdict.security)
+
+
+def _size_of(name: dns.name.Name, step: _Step) -> int:
+    if not isinstance(step, ZoneKeys):
+        return size_of_name(name) + _STEP_SIZE
+    return size_of_name(name) + _STEP_SIZE + sum(_KEY_SIZE + len(key.key) for _, key in step.keys)
 
 
 def _is_named(zone: dns.name.Name, tag: int, key: dns.rdtypes.ANY.DNSKEY.DNSKEY, ds: dns.rdtypes.ANY.DS.DS) -> bool:

@@ -21,7 +21,6 @@ import dns.rrset
 
 from masque.target import IPAddress
 from relay.errors import Failure, FailureKind, RelayError, Side
-from relay.resolver.expiring import ExpiringMap
 from relay.resolver.keyed import KeyedLock
 from relay.resolver.recursion.delegation import Delegation, DelegationCache, read_delegation
 from relay.resolver.recursion.limits import NoAuthority, RecursionLimits, Spending, spending_for
@@ -29,6 +28,7 @@ from relay.resolver.recursion.minimise import next_name
 from relay.resolver.recursion.reach import Reach
 from relay.resolver.recursion.reading import Finding, Kind, cut_at, is_below
 from relay.resolver.recursion.servers import ServerBook
+from relay.resolver.recursion.sized import ADDRESS_SIZE, SizedMap, size_of_name
 from relay.resolver.recursion.zones import ZoneServers
 from relay.resolver.upstream import Answer, Question
 from relay.telemetry import Metrics, NoMetrics
@@ -37,7 +37,9 @@ __all__ = ["Recursor"]
 
 _DNS_PORT = 53
 _ENTRIES = 10_000
-"Zones, servers and servers' addresses that are remembered, each."
+"Zones, servers and servers' addresses that are remembered, each; fewer when they take more bytes than they may."
+_ADDRESSES_SIZE = 1 << 20
+"Bytes that servers' addresses may take, as estimated."
 _NO_AUTHORITY = 22
 "No Reachable Authority (RFC 8914 §4.23)."
 _UNPRIMED_TTL = 60.0
@@ -103,7 +105,9 @@ class Recursor:
             ServerBook(entries, self._limits), self._limits, metrics or NoMetrics(), port, self._reach.may_ask
         )
         self._delegations = DelegationCache(entries)
-        self._addresses: ExpiringMap[dns.name.Name, tuple[IPAddress, ...]] = ExpiringMap(entries)
+        self._addresses: SizedMap[dns.name.Name, tuple[IPAddress, ...]] = SizedMap(
+            entries, _ADDRESSES_SIZE, lambda name, found: size_of_name(name) + ADDRESS_SIZE * len(found)
+        )
         self._turns = KeyedLock()
         self._routed = frozenset(routed)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import dns.name
 
 from masque.target import IPAddress
-from relay.resolver.expiring import ExpiringMap
 from relay.resolver.recursion.limits import RecursionLimits
+from relay.resolver.recursion.sized import ADDRESS_SIZE, SizedMap, size_of_name
 
 __all__ = ["ServerBook"]
 
@@ -26,6 +26,9 @@ _NO_EDNS = 300.0
 _BAND = 0.04
 "Seconds in which servers count as equally fast, and one of them is drawn."
 _MAX_BACKOFF = 60.0
+_SERVER_SIZE = 200
+_SIZE = 1 << 20
+"Bytes that servers may take, as estimated, and servers' zones as many."
 _random = secrets.SystemRandom()
 
 
@@ -50,8 +53,12 @@ class ServerBook:
             limits: how long servers may take.
         """
         self._limits = limits
-        self._servers: ExpiringMap[IPAddress, _Server] = ExpiringMap(entries)
-        self._lame: ExpiringMap[tuple[IPAddress, dns.name.Name], bool] = ExpiringMap(entries)
+        self._servers: SizedMap[IPAddress, _Server] = SizedMap(
+            entries, _SIZE, lambda _address, _server: ADDRESS_SIZE + _SERVER_SIZE
+        )
+        self._lame: SizedMap[tuple[IPAddress, dns.name.Name], bool] = SizedMap(
+            entries, _SIZE, lambda key, _is_lame: ADDRESS_SIZE + size_of_name(key[1])
+        )
 
     def order(self, addresses: Iterable[IPAddress], zone: dns.name.Name, now: float) -> list[IPAddress]:
         """Return a zone's servers, the one to ask first first."""
