@@ -139,7 +139,7 @@ class TrustChain:
             async with self._turns.hold(name):
                 step = self._steps.get(name, self._clock()) or await self._make(name, make)
         if isinstance(step, BogusData):
-            raise _copied(step)
+            raise step.anew()
         return step
 
     async def _make(self, name: dns.name.Name, make: Callable[[], Awaitable[tuple[_Step, float]]]) -> _Step:
@@ -149,8 +149,7 @@ class TrustChain:
         except WorkSpent:
             raise
         except BogusData as error:
-            # Anew: the one that was raised holds on to every frame on its way, and to the responses in them.
-            step, ttl = _copied(error), _FAILURE_TTL
+            step, ttl = error.anew(), _FAILURE_TTL
         self._steps.put(name, step, min(max(ttl, _MIN_TTL), _MAX_TTL), self._clock())
         return step
 
@@ -214,10 +213,6 @@ def _between(zone: dns.name.Name, name: dns.name.Name) -> Iterator[dns.name.Name
     """Yield the names from below a zone down to a name, one label at a time."""
     for labels in range(len(zone.labels) + 1, len(name.labels) + 1):
         yield name.split(labels)[1]
-
-
-def _copied(error: BogusData) -> BogusData:
-    return BogusData(InfoCode(error.verdict.info_code or InfoCode.DNSSEC_BOGUS), error.verdict.security)
 
 
 def _size_of(name: dns.name.Name, step: _Step) -> int:

@@ -20,7 +20,7 @@ from relay.resolver.dnssec.anchors import TrustAnchors
 from relay.resolver.dnssec.chain import TrustChain, Unsigned
 from relay.resolver.dnssec.denial import Proof
 from relay.resolver.dnssec.proofs import read_denial
-from relay.resolver.dnssec.sets import SignedSet, find_set, read_sets
+from relay.resolver.dnssec.sets import SignedSet, find_set, read_sets, type_of
 from relay.resolver.dnssec.signatures import Verifier, ZoneKeys
 from relay.resolver.dnssec.verdict import BogusData, InfoCode, Security, Verdict
 from relay.resolver.dnssec.work import ValidationLimits, Work
@@ -129,11 +129,11 @@ class _Judgement:
         """Leave what the verdict is about, with its signatures, and the records that deny."""
         response.answer = [rrset for rrset in response.answer if self._is_judged(rrset)]
         response.authority = [
-            rrset for rrset in response.authority if self._is_judged(rrset) or _type_of(rrset) in _PROOFS
+            rrset for rrset in response.authority if self._is_judged(rrset) or type_of(rrset) in _PROOFS
         ]
 
     def _is_judged(self, rrset: dns.rrset.RRset) -> bool:
-        return rrset.rdclass == dns.rdataclass.IN and (rrset.name, _type_of(rrset)) in self._judged
+        return rrset.rdclass == dns.rdataclass.IN and (rrset.name, type_of(rrset)) in self._judged
 
     async def judge(self, asked: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> Verdict:
         """Follow the answer from the name that was asked to its end, or to an alias that it says no more of."""
@@ -231,11 +231,6 @@ class _Judgement:
             if name.is_subdomain(zone) and self._anchors.may_sign(zone, name)
         ]
         return max(zones, key=len) if zones else None
-
-
-def _type_of(rrset: dns.rrset.RRset) -> dns.rdatatype.RdataType:
-    """Return the type of records, or of signatures the type that they cover."""
-    return rrset.covers if rrset.rdtype == dns.rdatatype.RRSIG else rrset.rdtype
 
 
 def _weaker(one: Verdict, other: Verdict) -> Verdict:
