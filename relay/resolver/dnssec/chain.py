@@ -33,7 +33,7 @@ from relay.resolver.dnssec.signatures import Verifier, ZoneKeys, zone_keys
 from relay.resolver.dnssec.verdict import BogusData, InfoCode, Security
 from relay.resolver.dnssec.work import ValidationLimits, Work, WorkSpent
 from relay.resolver.keyed import KeyedLock
-from relay.resolver.recursion.sized import SizedMap, size_of_name
+from relay.resolver.sized import SizedMap, size_of_name
 from relay.resolver.upstream import Asker, Question
 
 __all__ = ["TrustChain", "Unsigned"]

@@ -14,7 +14,7 @@ import dns.rrset
 
 from masque.target import IPAddress
 from relay.resolver.recursion.limits import RecursionLimits
-from relay.resolver.recursion.sized import ADDRESS_SIZE, SizedMap, size_of_name
+from relay.resolver.sized import ADDRESS_SIZE, SizedMap, size_of_name
 
 __all__ = ["Delegation", "DelegationCache", "read_delegation"]
 

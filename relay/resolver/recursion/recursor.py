@@ -28,8 +28,8 @@ from relay.resolver.recursion.minimise import next_name
 from relay.resolver.recursion.reach import Reach
 from relay.resolver.recursion.reading import Finding, Kind, cut_at, is_below
 from relay.resolver.recursion.servers import ServerBook
-from relay.resolver.recursion.sized import ADDRESS_SIZE, SizedMap, size_of_name
 from relay.resolver.recursion.zones import ZoneServers
+from relay.resolver.sized import ADDRESS_SIZE, SizedMap, size_of_name
 from relay.resolver.upstream import Answer, Question
 from relay.telemetry import Metrics, NoMetrics
 

@@ -13,7 +13,7 @@ import dns.name
 
 from masque.target import IPAddress
 from relay.resolver.recursion.limits import RecursionLimits
-from relay.resolver.recursion.sized import ADDRESS_SIZE, SizedMap, size_of_name
+from relay.resolver.sized import ADDRESS_SIZE, SizedMap, size_of_name
 
 __all__ = ["ServerBook"]
 

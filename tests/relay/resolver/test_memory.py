@@ -24,7 +24,7 @@ from relay.resolver.dnssec.verdict import BogusData
 from relay.resolver.recursion.delegation import Delegation, DelegationCache
 from relay.resolver.recursion.limits import RecursionLimits
 from relay.resolver.recursion.servers import ServerBook
-from relay.resolver.recursion.sized import SizedMap
+from relay.resolver.sized import SizedMap
 from tests.relay.resolver.judging import LIMITS
 from tests.relay.resolver.world import World
 from tests.relay.resolver.zones import name_of
