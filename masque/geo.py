@@ -176,7 +176,7 @@ def geohash_distance(one: str, other: str) -> float:
     return 2 * _EARTH * asin(min(1.0, sqrt(half)))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _centre(geohash: str) -> tuple[float, float]:
     """Latitude and longitude of a cell's centre, in radians. Bits alternate, longitude first."""
     spans = [[-180.0, 180.0], [-90.0, 90.0]]

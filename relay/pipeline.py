@@ -20,7 +20,7 @@ from masque.errors import ErrorCode, RequestRejected
 from masque.head import Fields, ResponseHead
 from masque.request import TunnelRequest, parse_request
 from masque.template import Template
-from relay.errors import Failure, FailureKind, RelayError, Side, failure_from_os_error
+from relay.errors import Failure, FailureKind, RelayError, Side
 from relay.exchange import Exchange
 from relay.hooks import (
     ConnectionContext,
@@ -34,7 +34,7 @@ from relay.hooks import (
 from relay.outcome import Outcome, accepted_fields, http_status, metric_label, response_fields
 from relay.poller import Poller
 from relay.telemetry import LimitName, Metric, Metrics, get_logger
-from relay.tunnels import Dialer, TcpSplice, Tunnel, TunnelLimits, UdpRelay, open_udp
+from relay.tunnels import Dialer, TcpSplice, Tunnel, TunnelLimits, UdpRelay
 
 __all__ = ["Pipeline", "PipelineLimits"]
 
@@ -178,23 +178,20 @@ class Pipeline:
         self, exchange: Exchange, context: ExchangeContext, addresses: tuple[IPAddress, ...]
     ) -> Tunnel:
         """Make a connected socket to the first address that has a route, and answer (RFC 9298 §3.1)."""
-        failure = Failure(FailureKind.DESTINATION_IP_UNROUTABLE, Side.TARGET)
 
         async def choose(address: IPAddress) -> EgressBinding:
             return _unless_rejected(await self._chain.choose_egress(context, address))
 
-        for address in self._dialer.order(addresses):
-            try:
-                sock = await open_udp(address, context.target.port, choose)
-            except OSError as error:
-                failure = failure_from_os_error(error)
-                continue
-            if exchange.is_aborted:
-                sock.close()
-                raise RelayError(Failure(FailureKind.CLIENT_ABORTED, Side.CLIENT))
-            self._accept(exchange, context, connect_udp_response_fields())
-            return UdpRelay(exchange, sock, self._poller, self._limits.udp, self._metrics)
-        raise RelayError(failure)
+        try:
+            async with asyncio.timeout(self._limits.connect):
+                sock = await self._dialer.open(addresses, context.target.port, choose)
+        except TimeoutError:
+            raise RelayError(Failure(FailureKind.PROXY_INTERNAL_ERROR, Side.RELAY, context="choose_egress")) from None
+        if exchange.is_aborted:
+            sock.close()
+            raise RelayError(Failure(FailureKind.CLIENT_ABORTED, Side.CLIENT))
+        self._accept(exchange, context, connect_udp_response_fields())
+        return UdpRelay(exchange, sock, self._poller, self._limits.udp, self._metrics)
 
     def _accept(self, exchange: Exchange, context: ExchangeContext, fields: Fields) -> None:
         """Answer 200. From here on the tunnel, and not this task, learns of an abort."""

@@ -113,7 +113,7 @@ def prepare(settings: Settings) -> Startup:
     if settings.auth.open and settings.tokens.issuers:
         raise SettingsError("auth.open, tokens.issuers: the first admits everybody without a token; set one of them")
     tokens = prepare_tokens(settings.tokens, time.time)  # noqa: TID251 - contexts and keys go by the calendar
-    egress = Egress(settings.egress)
+    egress = Egress(settings.egress, tells_subnet=settings.resolver.client_subnet)
     quic = settings.quic
     sock = bind_udp(settings.listen.host, settings.listen.port, quic.receive_buffer, quic.send_buffer)
     try:
@@ -226,6 +226,7 @@ class Server:
         self._applications = applications
         self._tokens = None if startup.tokens is None else TokenGate(startup.tokens, metrics)
         self._stop = asyncio.Event()
+        self._reloading = asyncio.Lock()
         self._endpoint: ServerEndpoint | None = None
         self._ingress: H3Ingress | None = None
         self.is_ready = asyncio.Event()
@@ -264,7 +265,7 @@ class Server:
         if self._endpoint is not None:
             self._endpoint.factory = factory
 
-    def reload_keys(self) -> bool:
+    async def reload_keys(self) -> bool:
         """Read the files of issuers' keys again, and fetch their directories; on error the keys so far stay.
 
         Returns:
@@ -274,7 +275,7 @@ class Server:
             relay.settings.SettingsError: a file cannot be used.
         """
         if self._tokens is not None:
-            self._tokens.reload()
+            await self._tokens.reload()
         return self._tokens is not None
 
     async def reload_egress(self) -> None:
@@ -283,10 +284,11 @@ class Server:
         Raises:
             relay.settings.SettingsError: the file cannot be used.
         """
-        await self.egress.reload()
-        self._own = own_addresses(self.settings, self.address, self.egress)
-        rules = self._policy.rules.rules
-        self._policy.rules = await asyncio.to_thread(RuleSet, rules, self._own)
+        async with self._reloading:
+            await self.egress.reload()
+            self._own = own_addresses(self.settings, self.address, self.egress)
+            rules = self._policy.rules.rules
+            self._policy.rules = await asyncio.to_thread(RuleSet, rules, self._own)
 
     async def reload_policy(self, settings: PolicySettings) -> int:
         """Hold exchanges to other rules from now on; tunnels that run stay. The rules in force stay on error.
@@ -300,8 +302,9 @@ class Server:
         Raises:
             SettingsError: the rules cannot be used.
         """
-        rules = await asyncio.to_thread(lambda: RuleSet(read_rules(settings), self._own))
-        self._policy.rules = rules
+        async with self._reloading:
+            rules = await asyncio.to_thread(lambda: RuleSet(read_rules(settings), self._own))
+            self._policy.rules = rules
         return len(rules.rules)
 
     async def run(self) -> None:

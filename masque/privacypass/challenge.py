@@ -144,22 +144,23 @@ def challenge_digest(data: bytes) -> bytes:
 def window_context(secret: bytes, now: float, window: float) -> bytes:
     """Return the redemption context of a time window (RFC 9577 §2.1.1.2).
 
-    All who share the secret and the clock get the same context, and the next one says nothing of this one. Who
-    still accepts tokens of the window before asks again with `now - window`.
+    All who share the secret, the clock and the window's length get the same context, and the next one says nothing
+    of this one. Who still accepts tokens of the window before asks again with `now - window`. Windows of another
+    length have other contexts, whatever their numbers: when it changes, no token that was forgotten is taken again.
 
     Args:
         secret: of 32 random bytes, say; the key of the pseudorandom function.
         now: seconds of a clock that the sharers have in common, not before its beginning.
-        window: how long a window is, in seconds.
+        window: how long a window is, in seconds; the millisecond counts.
 
     Returns:
-        32 bytes: HMAC-SHA-256 of the window's number.
+        32 bytes: HMAC-SHA-256 of the window's length in milliseconds and its number, each in 8 bytes.
 
     Raises:
         LocalMisuse: a window of no length, a time before the clock's beginning, or either without a number.
     """
     try:
-        number = int(now // window).to_bytes(8, "big")
+        number = round(window * 1000).to_bytes(8, "big") + int(now // window).to_bytes(8, "big")
     except (ArithmeticError, ValueError):
         raise LocalMisuse("a time window that has no number") from None
     return hmac.digest(secret, b"redemption context" + number, "sha256")

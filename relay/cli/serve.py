@@ -19,6 +19,7 @@ import anyio
 from relay.auth import describe_tokens, generate_key, preshared_entry
 from relay.cli.options import add_settings, format_address, load
 from relay.cli.policy import add_target, explain_target
+from relay.egress import count_pools
 from relay.policy import read_rules
 from relay.quic.engine import EngineError
 from relay.server import Server, Startup, prepare
@@ -73,6 +74,8 @@ def _check(options: argparse.Namespace) -> int:
     print(dump_settings(settings))
     if settings.policy.file is not None:
         print(f"# policy: {len(rules)} rules in all, {settings.policy.file} was read")
+    if settings.egress.file is not None or settings.egress.pools:
+        print(f"# egress: {count_pools(settings.egress)} pools in all")
     for line in describe_resolver(settings):
         print(f"# {line}")
     found = asdict(probe_capabilities())
@@ -193,7 +196,10 @@ async def _obey_signals(server: Server, serving: asyncio.Task[None], read: Calla
         stopping = False
         async for number in received:
             if number == signal.SIGHUP:
-                await _reload(server, read)
+                try:
+                    await _reload(server, read)
+                except Exception as error:  # noqa: BLE001 - a file must not end the relay, whatever is in it
+                    _log.error("reload_failed", exception_type=type(error).__name__)
             elif stopping:
                 serving.cancel()
                 return
@@ -211,7 +217,7 @@ async def _reload(server: Server, read: Callable[[], Settings]) -> None:
     except EngineError as error:
         _log.error("certificate_refused", reason=str(error))
     try:
-        if server.reload_keys():
+        if await server.reload_keys():
             _log.info("token_keys_reloaded")
     except SettingsError as error:
         _log.error("token_keys_refused", reason=str(error))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from masque.errors import LocalMisuse, Malformed
@@ -21,7 +20,7 @@ from masque.privacypass import (
 )
 from relay.cli.options import check_ca, issuer_authorization, relay_options, wall_clock
 from relay.client import ClientError, TokenFile, TokenOffer, connect_relay, read_offers, relay_origin
-from relay.issuance import Issuer, issuer_authority, open_http
+from relay.issuance import IssuanceError, Issuer, issuer_authority, open_http
 
 __all__ = ["fetch_tokens"]
 
@@ -39,7 +38,7 @@ def fetch_tokens(options: argparse.Namespace) -> int:
         options: the command line.
 
     Returns:
-        0.
+        0, or 1 when there are fewer than were asked for.
 
     Raises:
         ClientError: a mistake on the command line, no challenge for which tokens can be had, or a file that cannot
@@ -52,31 +51,40 @@ def fetch_tokens(options: argparse.Namespace) -> int:
     authorization = issuer_authorization(options.issuer_key_file, "--issuer-key-file")
     offer = _find_offer(options)
     url: str = options.issuer or f"https://{offer.challenge.issuer_name}"
-    asyncio.run(_fetch(offer, url, options.issuer_ca, authorization, options.count, options.out))
+    got, failure = asyncio.run(_fetch(offer, url, options.issuer_ca, authorization, options.count, options.out))
+    number = f"{got}" if failure is None else f"{got} of the {options.count} tokens"
     where = "" if options.out is None else f", into {options.out}"
-    said = f"relay: {options.count} of type {offer.token_type.value} for {offer.challenge.issuer_name}{where}"
+    why = "" if failure is None else f"; then {failure}"
+    said = f"relay: {number} of type {offer.token_type.value} for {offer.challenge.issuer_name}{where}{why}"
     print(said, file=sys.stderr)
-    return 0
+    return 0 if failure is None else 1
 
 
 async def _fetch(
     offer: TokenOffer, url: str, ca_file: Path | None, authorization: str | None, count: int, out: Path | None
-) -> None:
-    """Get so many tokens, a few at a time, so that a failure does not cost those that came before it."""
+) -> tuple[int, IssuanceError | None]:
+    """Get so many tokens, a few at a time, so that a failure does not cost those that came before it.
+
+    Returns:
+        How many there are, and why not more.
+    """
+    got = 0
     async with open_http(ca_file, authorization) as http:
         issuer = Issuer(http, url, wall_clock)
-        for size in _batches(count):
-            tokens = await issuer.fetch(offer.offer, size)
+        while got < count:
+            try:
+                tokens = await issuer.fetch(offer.offer, min(_BATCH, count - got))
+            except IssuanceError as error:
+                if got == 0:
+                    raise
+                return got, error
             if out is not None:
                 TokenFile(out).append(tokens)
             else:
                 for token in tokens:
                     print(encode_base64url(token).decode("ascii"))
-
-
-def _batches(count: int) -> Iterator[int]:
-    for start in range(0, count, _BATCH):
-        yield min(_BATCH, count - start)
+            got += len(tokens)
+    return got, None
 
 
 def _find_offer(options: argparse.Namespace) -> TokenOffer:

@@ -8,6 +8,9 @@ What a token admits is the relay's business: one tunnel, some, or all of the con
 3. When a token is refused that admitted one tunnel only, the relay takes one for each. From then on each tunnel of
    this connection brings a fresh one along, for the challenges that were last seen.
 
+A relay that cannot say now whether it admits (503), or not so many (429), may not have counted the token: it goes
+with the next tunnel, before a fresh one is taken. If it was counted after all, that tunnel is asked for once more.
+
 A tunnel asks three times at most and spends two tokens at most. Another connection begins anew, with another token:
 the relay is not told that it is the same client.
 """
@@ -15,6 +18,7 @@ the relay is not told that it is the same client.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -28,6 +32,10 @@ __all__ = ["Attempt", "Spender"]
 
 Attempt = Callable[[Fields], Awaitable[Exchange]]
 "Asks for the tunnel with these field lines; raises ClientError when it is refused."
+
+
+_NOT_NOW = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+"Refusals after which a token may still be good: later, or for another tunnel."
 
 
 class _Held:
@@ -53,6 +61,8 @@ class Spender:
         self._origin = origin
         self._held: _Held | None = None
         self._is_per_tunnel = False
+        self._spares: deque[_Held] = deque()
+        "Tokens that were shown, and may not have been spent; as many as tunnels were asked for at the same time."
         self._offers: list[TokenOffer] = []
         self._turn = asyncio.Lock()
 
@@ -68,10 +78,11 @@ class Spender:
         Raises:
             ClientError: the relay refused for another reason, or even with a fresh token, or there is none.
         """
+        return await (self._open_with_own(attempt) if self._is_per_tunnel else self._open_with_shared(attempt))
+
+    async def _open_with_shared(self, attempt: Attempt) -> Exchange:
+        """Open a tunnel with the token that other tunnels have, if any; find out whether that is how it goes."""
         held = self._held
-        if self._is_per_tunnel:
-            token = await self._source.take(self._offers)
-            held = None if token is None else _Held(token)
         answer = await _try(attempt, held)
         if isinstance(answer, Exchange):
             return answer
@@ -89,6 +100,31 @@ class Spender:
                 return await self._spend(attempt, answer)
         return await self._spend(attempt, answer)
 
+    async def _open_with_own(self, attempt: Attempt) -> Exchange:
+        """Open a tunnel with a token of its own: one that is left over, or a fresh one."""
+        held: _Held | None
+        if self._spares:
+            held = self._spares.popleft()
+        else:
+            token = await self._source.take(self._offers)
+            held = None if token is None else _Held(token)
+        try:
+            answer = await _try(attempt, held)
+        except ClientError as error:
+            if held is not None:
+                self._keep(held, error)
+            raise
+        return answer if isinstance(answer, Exchange) else await self._spend(attempt, answer)
+
+    def _keep(self, held: _Held, error: ClientError) -> None:
+        """Keep a token whose tunnel was refused for another reason, for the tunnels that it may be good for."""
+        if error.status is None:
+            return  # nobody knows what became of it
+        if not self._is_per_tunnel:
+            self._held = held
+        elif error.status in _NOT_NOW:
+            self._spares.append(held)
+
     async def _spend(self, attempt: Attempt, refusal: ClientError) -> Exchange:
         """Answer a 407 with a token that nobody has seen."""
         offers = read_offers(refusal.challenges, self._origin)
@@ -104,8 +140,7 @@ class Spender:
         try:
             answer = await _try(attempt, held)
         except ClientError as error:
-            if error.status is not None:
-                self._held = held  # admitted, and refused for another reason; it may be good for more
+            self._keep(held, error)
             raise
         if not isinstance(answer, Exchange):
             reason = "the relay wants another token than the one that was made for its challenge"
@@ -123,8 +158,9 @@ async def _try(attempt: Attempt, held: _Held | None) -> Exchange | ClientError:
     try:
         return await attempt(() if held is None else held.fields)
     except ClientError as error:
-        if error.status != HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-            raise
-        if held is not None:
+        is_unwanted = error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+        if held is not None and (is_unwanted or error.status in _NOT_NOW):
             held.asked -= 1
+        if not is_unwanted:
+            raise
         return error

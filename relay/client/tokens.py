@@ -106,7 +106,8 @@ class IssuedTokens:
     """Tokens of an issuer, fetched for exactly the challenge that was sent.
 
     A challenge that comes again is worth a stock: `keep_stock` fetches ahead, so that most tunnels need not wait for
-    the issuer, and the issuer cannot tell from the time which tunnel a token is for.
+    the issuer, and the issuer cannot tell from the time which tunnel a token is for. The stock is of one key: when
+    the challenge names another, the issuer has changed it, and tokens of the old one may not be taken any more.
     """
 
     def __init__(self, issuer: Issuer, name: str, stock: int = 4) -> None:
@@ -129,16 +130,13 @@ class IssuedTokens:
         ours = [offer for offer in offers if offer.challenge.issuer_name.lower() == self._name]
         if not ours:
             return None
-        current = self._offer
-        if current is not None and current.digest in (offer.digest for offer in ours):
+        wanted = next((offer for offer in ours if self._is_current(offer)), None)
+        if wanted is not None:
             self._is_wanted.set()  # it came a second time, so it may come a third
             if self._tokens:
                 return self._tokens.popleft()
-            wanted = current
         else:
-            wanted = ours[0]
-            self._offer = wanted
-            self._tokens.clear()
+            wanted = self._follow(ours)
         try:
             return (await self._issuer.fetch(wanted.offer))[0]
         except IssuanceError as error:
@@ -156,8 +154,24 @@ class IssuedTokens:
                 tokens = await self._issuer.fetch(offer.offer, missing)
             except IssuanceError:
                 continue
-            if self._offer is offer:
+            if self._offer is offer:  # else they are for another challenge, or of a key that was replaced
                 self._tokens.extend(tokens)
+
+    def _is_current(self, offer: TokenOffer) -> bool:
+        """Tell whether the stock answers an offer: it is for this challenge, and of the key that this names."""
+        current = self._offer
+        return (
+            current is not None
+            and current.digest == offer.digest
+            and current.offer.token_key == offer.offer.token_key
+        )
+
+    def _follow(self, ours: Sequence[TokenOffer]) -> TokenOffer:
+        """Give the stock up for another offer: the same challenge with the key that it names now, or the first."""
+        digest = None if self._offer is None else self._offer.digest
+        self._offer = next((offer for offer in ours if offer.digest == digest), ours[0])
+        self._tokens.clear()
+        return self._offer
 
 
 class TokenSources:

@@ -18,8 +18,9 @@ from relay.errors import Remark
 
 __all__ = ["Grade", "Nearest", "grade_pool", "remark_on"]
 
-_REMEMBERED = 1024
-"Locations whose order of pools is kept: a client can ask for any, so this is a bound."
+_REMEMBERED = 128
+"""Locations whose order of pools is kept: a client can ask for any, so this is a bound. They are as coarse as
+`relay.egress.wish` makes them, and nothing says whose they were."""
 
 
 class Grade(IntEnum):

@@ -20,7 +20,7 @@ from relay.settings import (
     read_egress_file,
 )
 
-__all__ = ["EgressPlan", "Pool", "PoolDraft", "load_plan", "make_plan", "read_draft"]
+__all__ = ["EgressPlan", "Pool", "PoolDraft", "count_pools", "load_plan", "make_plan", "read_draft"]
 
 Network = IPv4Network | IPv6Network
 
@@ -103,6 +103,15 @@ def load_plan(settings: EgressSettings, table: SourceTable) -> EgressPlan:
         SettingsError: the file cannot be used, or pools contradict each other.
     """
     return make_plan(settings, read_draft(settings), table)
+
+
+def count_pools(settings: EgressSettings) -> int:
+    """Read and check all pools, those of the file too, and return how many there are; nothing is put to use.
+
+    Raises:
+        SettingsError: as `read_draft`.
+    """
+    return len(load_plan(settings, SourceTable(settings.retry.total_seconds())).pools)
 
 
 def read_draft(settings: EgressSettings) -> PoolDraft:

@@ -12,18 +12,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from masque.errors import Malformed
 from masque.geo import Location
-from masque.target import IPAddress
+from masque.target import IPAddress, Target
 from relay.egress.nearest import Grade, Nearest, remark_on
 from relay.egress.pools import EgressPlan, Pool, load_plan, make_plan, read_draft
 from relay.egress.session import session_of
 from relay.egress.sources import Source, SourceTable
 from relay.egress.wish import wanted_location
 from relay.errors import Failure, FailureKind, Remark, Side
-from relay.hooks import Continue, EgressBinding, ExchangeContext, Hooks, Reject, Replace, Verdict
+from relay.hooks import Continue, EgressBinding, EgressSubnet, ExchangeContext, Hooks, Reject, Replace, Verdict
 from relay.settings import EgressSettings
 from relay.telemetry import Metric, Metrics, NoMetrics, get_logger
 
@@ -31,6 +31,8 @@ __all__ = ["Egress", "PoolBinding"]
 
 _ATTEMPTS = 4
 "Sources that one exchange may be refused by before it fails."
+_SUBNETS = {4: 24, 6: 56}
+"Bits of the egress address that upstreams are told where they are told any (RFC 7871 §11.1)."
 
 _log = get_logger()
 
@@ -67,11 +69,14 @@ class _Counted:
 class Egress:
     """The egress addresses of this worker."""
 
-    def __init__(self, settings: EgressSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, settings: EgressSettings, clock: Callable[[], float] = time.monotonic, *, tells_subnet: bool = False
+    ) -> None:
         """Read the file, if settings name one.
 
         Args:
             settings: the branch `egress`.
+            tells_subnet: whether the resolver shall learn which network a tunnel to a name will leave from.
             clock: seconds that only go forward.
 
         Raises:
@@ -79,6 +84,7 @@ class Egress:
         """
         self._settings = settings
         self._clock = clock
+        self._tells_subnet = tells_subnet
         self.metrics: Metrics = NoMetrics()
         "Where counts go; whoever serves sets it."
         self._rotation = settings.rotation.total_seconds()
@@ -89,6 +95,7 @@ class Egress:
     def hooks(self) -> Hooks:
         """The hooks that choose, and those that count."""
         return Hooks(
+            authorize=self.tell_subnet if self._tells_subnet else None,
             check_addresses=self.check_addresses,
             choose_egress=self.choose_egress,
             tunnel_opened=self.tunnel_opened,
@@ -115,6 +122,20 @@ class Egress:
         self._nearest = Nearest(plan.pools, settings.reach, other_countries=settings.other_countries)
 
     # What the chain calls.
+
+    async def tell_subnet(self, ctx: ExchangeContext) -> Verdict[Target]:
+        """Say where the tunnel will leave from, for answers that suit (RFC 7871); nothing of where the client is."""
+        if ctx.target.address is None and ctx.get(EgressSubnet) is None:
+            way = self._way(ctx)
+            for version in (4, 6):
+                pool = None if way.failure is not None else self._pool(way, version)[0]
+                session = session_of(ctx.connection, self._clock(), self._rotation)
+                source = None if pool is None else session.pick(pool, version)
+                address = None if source is None else source.address_for(session.key)
+                if address is not None:
+                    ctx.put(EgressSubnet(ip_network((address, _SUBNETS[version]), strict=False)))
+                    break
+        return Continue()
 
     async def check_addresses(
         self, ctx: ExchangeContext, addresses: tuple[IPAddress, ...]

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
-from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, collapse_addresses
 
 from masque.target import IPAddress
 from relay.settings import PortSlice, SourceEntry
@@ -131,7 +131,11 @@ class SourceTable:
     def keep(self, wanted: Iterable[Source], quarantine: Iterable[IPv4Network | IPv6Network]) -> None:
         """Forget all but these, and put into quarantine what overlaps one of the networks."""
         kept = set(wanted)
-        networks = tuple(quarantine)
+        listed = tuple(quarantine)
+        networks: tuple[IPv4Network | IPv6Network, ...] = (
+            *collapse_addresses(network for network in listed if isinstance(network, IPv4Network)),
+            *collapse_addresses(network for network in listed if isinstance(network, IPv6Network)),
+        )
         self._sources = {key: source for key, source in self._sources.items() if source in kept}
         self._lost = [source for source in self._lost if source in kept]
         for source in kept:

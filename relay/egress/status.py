@@ -6,6 +6,7 @@ It holds egress addresses and numbers of tunnels, nothing of clients or targets.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -61,7 +62,7 @@ def bind_status(path: Path) -> StatusSocket:
     try:
         if path.is_socket():
             if _answers(path):
-                raise SettingsError(f"egress.status: another relay uses {path}")
+                raise SettingsError(f"egress.status: {path} is in use")
             path.unlink()
         before = os.umask(_PRIVATE)
         try:
@@ -126,4 +127,4 @@ def _remove(path: str) -> None:
 def _answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
         trial.settimeout(_PATIENCE)
-        return trial.connect_ex(str(path)) == 0
+        return trial.connect_ex(str(path)) != errno.ECONNREFUSED

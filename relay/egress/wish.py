@@ -2,6 +2,8 @@
 
 A hint makes the credentials' location finer, and never says another country than they do: a client may be vague about
 where it is, and not choose where it appears.
+
+Geohashes are cut to cells of five kilometres: pools are cities, and the relay need not know more.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from masque.head import Fields
 from relay.hooks import ExchangeContext
 
 __all__ = ["read_hints", "wanted_location"]
+
+_DIGITS = 5
+"Of a geohash that are looked at: cells of about 5 by 5 kilometres."
 
 
 def wanted_location(ctx: ExchangeContext) -> Location | None:
@@ -45,7 +50,7 @@ def read_hints(fields: Fields) -> Location | None:
     """
     cell = _only(fields, GEOHASH_HINT)
     entry = _only(fields, IP_GEO_HINT)
-    location = None if cell is None else parse_geohash_hint(cell)
+    location = None if cell is None else _coarse(parse_geohash_hint(cell))
     named = None if entry is None else parse_ip_geo_hint(entry)
     if named is None or named.is_nowhere:
         return location
@@ -54,6 +59,10 @@ def read_hints(fields: Fields) -> Location | None:
     if location.country not in (None, named.country):
         return location
     return replace(named, geohash=location.geohash)
+
+
+def _coarse(location: Location) -> Location:
+    return location if location.geohash is None else replace(location, geohash=location.geohash[:_DIGITS])
 
 
 def _only(fields: Fields, name: bytes) -> bytes | None:

@@ -3,6 +3,9 @@
 A challenge may name a key. It is used only when the issuer's own directory lists it, so that an origin cannot mark
 a client with a key that nobody else gets. What the issuer learns is the client's
 address, the time, and how many tokens it asked for; who wants to hide the time fetches ahead.
+
+A directory may name any URL for requests. It is used only on the directory's own host and port: the client's key for
+the issuer goes with each request, and nobody else shall get it.
 """
 
 from __future__ import annotations
@@ -109,10 +112,12 @@ class Issuer:
             count: how many.
 
         Returns:
-            The tokens, each good for this challenge alone.
+            The tokens, each good for this challenge alone: at least one, and fewer than were asked for when
+            something failed meanwhile. Nothing more is asked for then.
 
         Raises:
-            IssuanceError: the challenge is of a type that we do not know, or the issuer gave none.
+            IssuanceError: the challenge is of a type that we do not know, the directory sends requests to another
+                host, or the issuer gave none.
         """
         try:
             token_type = find_token_type(offer.challenge)
@@ -121,18 +126,25 @@ class Issuer:
         if token_type is None:
             raise IssuanceError("the challenge is of a token type that we do not know")
         key = await self.choose_key(token_type, offer.token_key)
-        url = urljoin(self._url, (await self.directory()).request_uri)
-        if not _is_https(url):
-            raise IssuanceError("the issuer's directory names a URL for requests that is not https")
+        url = self._request_url(await self.directory())
         failures: list[IssuanceError] = []
         tokens: list[bytes] = []
         turns = iter(range(count))
         async with asyncio.TaskGroup() as tasks:
             for _ in range(min(_PARALLEL, count)):
                 tasks.create_task(self._work(turns, url, offer.challenge, key, tokens, failures))
-        if failures:
+        if failures and not tokens:
             raise failures[0]
         return tokens
+
+    def _request_url(self, directory: IssuerDirectory) -> str:
+        """Say where tokens are asked for: a whole URL, or one relative to the directory's (RFC 9578 §4)."""
+        url = urljoin(self._url, directory.request_uri)
+        if not _is_https(url):
+            raise IssuanceError("the issuer's directory names a URL for requests that is not https")
+        if issuer_authority(url) != issuer_authority(self._url):
+            raise IssuanceError("the issuer's directory names a URL for requests on another host or port")
+        return url
 
     async def _work(
         self,

@@ -94,7 +94,7 @@ class Paths:
         if label == self._trial:
             self._trial_room += _AMPLIFICATION * len(data)
         if address not in self._validated:
-            self._room[address] = self._room.get(address, 0) + _AMPLIFICATION * len(data)
+            self._add_room(address, _AMPLIFICATION * len(data))
         self._follow_core()
         # A packet that only probes has no event but the one of a new path, and acknowledges nothing (§9.1).
         if report[5] > is_new or core.bytes_in_flight != in_flight:
@@ -167,19 +167,25 @@ class Paths:
         if address != self.current:
             if self.current == self._candidate:
                 self._give_up()
-            self._strays = 0
             self.current = address
         if address in self._validated:
             self._safe = address
+            self._strays = 0
         elif address not in self._labels and self._used == MAX_PATHS:
             self._strays += 1
-            self.is_exhausted = self._strays == _STRAYS
+            self.is_exhausted = self._strays >= _STRAYS
+
+    def _add_room(self, address: Address, size: int) -> None:
+        """Let more be sent to an address; of others than the few that count it is forgotten."""
+        if address not in self._room and len(self._room) >= MAX_PATHS:
+            self._room = {one: room for one, room in self._room.items() if one in (self.current, self._candidate)}
+        self._room[address] = self._room.get(address, 0) + size
 
     def _take_room(self, payloads: list[bytes], address: Address) -> int:
         """How many of the packets an address has room for; that room is used up."""
-        room = self._room.get(address)
-        if room is None:
+        if address in self._validated:
             return len(payloads)
+        room = self._room.get(address, 0)
         count = 0
         for payload in payloads:
             if len(payload) > room:

@@ -130,19 +130,20 @@ def read_answer(response: dns.message.Message, question: Question) -> Reading:
         chain.append(alias)
         end = _alias_of(alias)
     aliases = tuple(_text(_alias_of(alias)) for alias in chain)
+    chain_ttl = min((float(alias.ttl) for alias in chain), default=math.inf)
     found = _rrset(response, end, question.rdtype)
     if found is None or rcode == dns.rcode.NXDOMAIN:
         absence = "NXDOMAIN" if rcode == dns.rcode.NXDOMAIN else "NODATA"
         failure = Failure(FailureKind.DNS_ERROR, Side.TARGET, rcode=absence, info_code=info_code)
-        says_more = rcode == dns.rcode.NXDOMAIN or not chain or _has_soa(response)
+        says_more = rcode == dns.rcode.NXDOMAIN or not chain or _soa(response) is not None
         return Reading(
             aliases=aliases,
             failure=failure,
-            ttl=_negative_ttl(response),
+            ttl=min(_negative_ttl(response), chain_ttl),
             goes_on=None if says_more else end,
-            chain_ttl=min((float(alias.ttl) for alias in chain), default=math.inf),
+            chain_ttl=chain_ttl,
         )
-    ttl = float(min(rrset.ttl for rrset in (*chain, found)))
+    ttl = min(float(found.ttl), chain_ttl)
     if question.rdtype in (dns.rdatatype.A, dns.rdatatype.AAAA):
         addresses = tuple(dict.fromkeys(ip_address(record.address) for record in islice(found, MAX_ADDRESSES)))
         return Reading(addresses, aliases=aliases, ttl=ttl)
@@ -154,18 +155,24 @@ def joined_reading(first: Reading, second: Reading) -> Reading:
     aliases = (*first.aliases, *second.aliases)
     if len(aliases) > MAX_ALIASES:
         return failed_reading(FailureKind.DNS_ERROR)
-    ttl = second.ttl if second.failure is not None else min(first.chain_ttl, second.ttl)
+    ttl = min(first.chain_ttl, second.ttl) if second.is_final else second.ttl
+    chain_ttl = min(first.chain_ttl, second.chain_ttl)
     is_authenticated = first.is_authenticated and second.is_authenticated
-    return replace(second, aliases=aliases, ttl=ttl, chain_ttl=first.chain_ttl, is_authenticated=is_authenticated)
+    return replace(second, aliases=aliases, ttl=ttl, chain_ttl=chain_ttl, is_authenticated=is_authenticated)
 
 
 def _chain(
     response: dns.message.Message, name: dns.name.Name, rdtype: dns.rdatatype.RdataType
 ) -> Iterator[dns.rrset.RRset]:
-    """Yield the CNAME records from a name on; a loop yields forever, so the caller counts."""
-    if rdtype == dns.rdatatype.CNAME:
-        return
-    while (alias := _rrset(response, name, dns.rdatatype.CNAME)) is not None:
+    """Yield the CNAME records from a name on; a loop yields forever, so the caller counts.
+
+    Where there are records of the type that was asked for, an alias beside them is none: a validator has looked at
+    the records, and not at it.
+    """
+    while _rrset(response, name, rdtype) is None:
+        alias = _rrset(response, name, dns.rdatatype.CNAME)
+        if alias is None:
+            return
         yield alias
         name = _alias_of(alias)
 
@@ -178,7 +185,11 @@ def _alias_of(alias: dns.rrset.RRset) -> dns.name.Name:
 def _rrset(
     response: dns.message.Message, name: dns.name.Name, rdtype: dns.rdatatype.RdataType
 ) -> dns.rrset.RRset | None:
-    return response.get_rrset(response.answer, name, dns.rdataclass.IN, rdtype)
+    """Find records of the answer section as it is: the message's own index still has what was dropped from it."""
+    for rrset in response.answer:
+        if rrset.match(name, dns.rdataclass.IN, rdtype, dns.rdatatype.NONE):
+            return rrset
+    return None
 
 
 def _text(name: dns.name.Name) -> str:
@@ -186,13 +197,15 @@ def _text(name: dns.name.Name) -> str:
     return ".".join(label.replace("\\", r"\\").replace(".", r"\.") for label in labels)
 
 
-def _has_soa(response: dns.message.Message) -> bool:
-    return any(rrset.rdtype == dns.rdatatype.SOA for rrset in response.authority)
+def _soa(response: dns.message.Message) -> dns.rrset.RRset | None:
+    """Find the record that makes an absence of an empty answer (RFC 2308 §2.2); one of another class does not."""
+    for rrset in response.authority:
+        if rrset.rdtype == dns.rdatatype.SOA and rrset.rdclass == dns.rdataclass.IN:
+            return rrset
+    return None
 
 
 def _negative_ttl(response: dns.message.Message) -> float:
     """Return how long an absence holds: the SOA's own TTL and its minimum bound it (RFC 2308 §5)."""
-    for rrset in response.authority:
-        if rrset.rdtype == dns.rdatatype.SOA:
-            return float(min(rrset.ttl, rrset[0].minimum, NEGATIVE_TTL))
-    return FAILURE_TTL
+    soa = _soa(response)
+    return FAILURE_TTL if soa is None else float(min(soa.ttl, soa[0].minimum, NEGATIVE_TTL))

@@ -69,7 +69,8 @@ def make_routes(
     if settings.mode == "forward":
         return Routes(below, _judged(Forwarder(upstreams, settings, tasks, metrics), settings, anchors))
     limits = RecursionLimits(queries=settings.max_work)
-    recursor = Recursor(_hints(settings), limits=limits, metrics=metrics, port=authority_port)
+    routed = [dns.name.from_text(suffix) for suffix in routes]
+    recursor = Recursor(_hints(settings), limits=limits, metrics=metrics, port=authority_port, routed=routed)
     return Routes(below, BoundedAsker(_judged(recursor, settings, anchors), limits))
 
 

@@ -11,15 +11,11 @@ from relay.resolver.service import Resolver
 __all__ = ["resolver_hooks"]
 
 
-_AT_ONCE = 32
-"Names of one connection under way; further ones wait, so that a client with silent names leaves room for others."
-
-
 class _Share:
-    """One connection's part of the resolver."""
+    """One connection's part of the resolver: a client with silent names leaves room for others."""
 
-    def __init__(self) -> None:
-        self.limiter = anyio.CapacityLimiter(_AT_ONCE)
+    def __init__(self, names: int) -> None:
+        self.limiter = anyio.CapacityLimiter(names)
 
 
 def resolver_hooks(resolver: Resolver) -> Hooks:
@@ -34,9 +30,9 @@ def resolver_hooks(resolver: Resolver) -> Hooks:
         at = ctx.get(EgressSubnet)
         share = ctx.connection.get(_Share)
         if share is None:
-            share = _Share()
+            share = _Share(resolver.share)
             ctx.connection.put(share)
-        async with share.limiter:
-            return Replace(await resolver.resolve(target.host, subnet=None if at is None else at.network))
+        subnet = None if at is None else at.network
+        return Replace(await resolver.resolve(target.host, subnet=subnet, share=share.limiter))
 
     return Hooks(resolve=resolve)

@@ -65,6 +65,7 @@ class Lookup:
         self._cache = AnswerCache(settings.cache_entries, settings.cache_size, settings.max_stale.total_seconds())
         self._flights: Flights[LookupKey, Reading] = Flights(tasks)
         self._limiter = anyio.CapacityLimiter(settings.max_queries)
+        self._asked: set[LookupKey] = set()
 
     def known(self, key: LookupKey) -> Reading | None:
         """Return what the cache has and is still good. A hot answer about to end is asked for again, meanwhile."""
@@ -102,6 +103,10 @@ class Lookup:
                 return found
         return self._use_stale(old)
 
+    def is_asked(self, key: LookupKey) -> bool:
+        """Say whether somebody is being asked, rather than that the question waits for room."""
+        return key in self._asked
+
     def keep_silence(self, key: LookupKey) -> None:
         """Remember for a moment that nobody answered."""
         self._keep(key, failed_reading(FailureKind.DNS_TIMEOUT))
@@ -119,15 +124,24 @@ class Lookup:
         return entry.reading
 
     async def _fetch(self, key: LookupKey) -> Reading:
-        """Ask, and keep what is said. Ends by itself when its time is over."""
+        """Ask, and keep what is said. Ends by itself when its time is over.
+
+        That there was no room, or hardly any time left, says nothing of the name, and is not kept.
+        """
         deadline = anyio.current_time() + self._timeout
-        reading = failed_reading(FailureKind.DNS_TIMEOUT)
         with anyio.CancelScope(deadline=deadline) as waiting:
             async with self._limiter:
                 waiting.deadline = math.inf  # from here on the work ends by itself, and knows why
-                reading = await self._ask(_question(key), deadline)
-        self._keep(key, reading)
-        return reading
+                had_time = deadline - anyio.current_time() > self._timeout / 2
+                self._asked.add(key)
+                try:
+                    reading = await self._ask(_question(key), deadline)
+                finally:
+                    self._asked.discard(key)
+            if had_time or reading.failure is None or reading.failure.kind is not FailureKind.DNS_TIMEOUT:
+                self._keep(key, reading)
+            return reading
+        return failed_reading(FailureKind.DNS_TIMEOUT)
 
     async def _ask(self, question: Question, deadline: float) -> Reading:
         """Ask, and ask for the last alias as well when the answer ended there (RFC 1034 §3.6.2)."""

@@ -34,6 +34,11 @@ SECOND_FAMILY_GRACE = 0.25
 """Seconds that the second family may take once the first has addresses. RFC 8305 §3 advises 50 ms where a late
 answer can still be used; here it cannot, so it gets a little more."""
 
+_SHARES = 64
+"Names of one connection are one in so many of all questions; each is two questions, so half as many fill the room."
+_LEAST_SHARE = 4
+_SLACK = 0.2
+"Seconds by which a name that waited outlasts its questions, so that these end by themselves."
 _FAMILIES = (dns.rdatatype.AAAA, dns.rdatatype.A)
 _SUBNET_BITS = {4: 24, 6: 56}
 "The most of a network's address that is told (RFC 7871 §11.1)."
@@ -112,12 +117,20 @@ class Resolver:
         tasks.cancel_scope.cancel()
         await tasks.__aexit__(None, None, None)
 
-    async def resolve(self, name: str, *, subnet: Subnet | None = None) -> Resolution:
+    @property
+    def share(self) -> int:
+        """Names that one connection should have under way at once, so that silent ones leave room for others."""
+        return max(_LEAST_SHARE, self._settings.max_queries // _SHARES)
+
+    async def resolve(
+        self, name: str, *, subnet: Subnet | None = None, share: anyio.CapacityLimiter | None = None
+    ) -> Resolution:
         """Find the addresses of a name.
 
         Args:
             name: a host name in ASCII, with or without the final dot; never an IP literal.
             subnet: the network of the egress location, never a client's; told to upstreams if settings allow it.
+            share: what a name waits for that is not known, within its time, before anybody is asked.
 
         Returns:
             At least one address, those of IPv6 first, and the aliases on the way.
@@ -131,7 +144,9 @@ class Resolver:
         found = [lookup.known(key) for key in keys]
         try:
             readings = [one for one in found if one is not None]
-            return _combine(readings if len(readings) == len(keys) else await self._resolve(name, keys))
+            if len(readings) < len(keys):
+                readings = await self._resolve_within(share, name, keys)
+            return _combine(readings)
         except RelayError:
             self._metrics.count(Metric.DNS_FAILURES)
             raise
@@ -166,6 +181,17 @@ class Resolver:
             raise
         return reading
 
+    async def _resolve_within(
+        self, share: anyio.CapacityLimiter | None, name: str, keys: tuple[LookupKey, ...]
+    ) -> list[Reading]:
+        """Wait for room in the share, then ask; no reading when that takes too long together."""
+        if share is None:
+            return await self._resolve(name, keys)
+        with anyio.move_on_after(self._settings.timeout.total_seconds() + _SLACK):
+            async with share:
+                return await self._resolve(name, keys)
+        return []
+
     async def _resolve(self, name: str, keys: tuple[LookupKey, ...]) -> list[Reading]:
         """Ask for both families, and wait for the second one only a little once the first has addresses."""
         lookup, routes = self._parts.lookup, self._parts.routes
@@ -174,18 +200,23 @@ class Resolver:
         if known is not None:
             return [known]
         readings: dict[LookupKey, Reading] = {}
+        silent: list[LookupKey] = []
         async with anyio.create_task_group() as group:
 
             async def ask(key: LookupKey) -> None:
-                readings[key] = reading = await lookup.find(key)
+                try:
+                    readings[key] = reading = await lookup.find(key)
+                except anyio.get_cancelled_exc_class():
+                    if lookup.is_asked(key):
+                        silent.append(key)
+                    raise
                 if reading.addresses:
                     group.cancel_scope.deadline = anyio.current_time() + SECOND_FAMILY_GRACE
 
             for key in keys:
                 group.start_soon(ask, key)
-        for key in keys:
-            if key not in readings:
-                lookup.keep_silence(key)
+        for key in silent:
+            lookup.keep_silence(key)
         return [readings[key] for key in keys if key in readings]
 
     @property

@@ -54,6 +54,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: is not valid TOML: {error}") from None
+    except (ValueError, RecursionError):  # a number with thousands of digits, a thousand brackets
+        raise SettingsError(f"{path}: has a value that is too long or too deep") from None
 
 
 def member_of(place: Sequence[int | str]) -> str:

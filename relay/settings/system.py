@@ -52,10 +52,9 @@ def describe_resolver(settings: Settings, system: Path = RESOLV_CONF) -> tuple[s
         settings: the effective settings.
         system: the system's resolver file.
     """
-    lines = [_describe_names(settings, system)]
-    if settings.resolver.dnssec != "off" or settings.resolver.mode == "iterate":
-        lines.append(_describe_dnssec(settings.resolver))
-    for suffix, upstreams in resolver_routes(settings).items():
+    routes = resolver_routes(settings)
+    lines = [_describe_names(settings, system), _describe_dnssec(settings.resolver, routes)]
+    for suffix, upstreams in routes.items():
         lines.append(_describe(f"names below {suffix}", upstreams, "resolver.routes"))
     return tuple(lines)
 
@@ -71,22 +70,28 @@ def _describe_names(settings: Settings, system: Path) -> str:
         return f"names are not resolved: resolver.upstreams is empty and {system} names no resolver"
 
 
-def _describe_dnssec(settings: ResolverSettings) -> str:
+def _describe_dnssec(settings: ResolverSettings, routes: dict[str, tuple[Upstream, ...]]) -> str:
     match settings.dnssec:
         case "validate":
             anchors = settings.trust_anchors or "the shipped keys of the root"
             line = f"DNSSEC is validated here, from {anchors} on; bogus answers are refused"
-            return line + ("; names with a route only below trust anchors of their own" if settings.routes else "")
+            return line + ("; names with a route only below trust anchors of their own" if routes else "")
         case "trust_ad":
-            return "DNSSEC is validated by the upstreams, and their AD bit is believed"
+            in_clear = [suffix for suffix, chosen in routes.items() if not all(_is_encrypted(one) for one in chosen)]
+            line = "DNSSEC is validated by the upstreams, and their AD bit is believed"
+            return line + (f"; not that of upstreams in clear text, below {', '.join(in_clear)}" if in_clear else "")
         case "off":
-            return "DNSSEC is not validated (resolver.dnssec)"
+            return "DNSSEC is not validated, and no AD bit is believed (resolver.dnssec)"
         case _:
             assert_never(settings.dnssec)
 
 
+def _is_encrypted(upstream: Upstream) -> bool:
+    return upstream.transport.is_encrypted
+
+
 def _describe(what: str, upstreams: tuple[Upstream, ...], source: str) -> str:
-    kinds = [f"{one} ({'encrypted' if one.transport.is_encrypted else 'in clear text'})" for one in upstreams]
+    kinds = [f"{one} ({'encrypted' if _is_encrypted(one) else 'in clear text'})" for one in upstreams]
     return f"{what} are asked of, from {source}: {', then '.join(kinds)}"
 
 

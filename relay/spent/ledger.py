@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from relay.spent.store import AwayReason
@@ -16,7 +16,7 @@ __all__ = ["Ledger", "LedgerError", "Spend"]
 class Spend:
     """One caller who waits for one use."""
 
-    token_id: bytes
+    token_id: bytes = field(repr=False)
     "Whose use."
     limit: int
     "How many uses there may be, this one included. 0 is a question only: it changes nothing."

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 
 from relay.errors import Failure, FailureKind, RelayError, Side, failure_from_os_error
 from relay.hooks import EgressBinding, IPAddress
+from relay.quic.socket import UdpSocket
 from relay.settings import DialSettings
-from relay.tunnels.leave import ChooseBinding, connect_tcp
+from relay.tunnels.leave import ChooseBinding, connect_tcp, open_udp
 from relay.tunnels.reach import ReachMemory, Standing, interleave
 
 __all__ = ["ATTEMPT_DELAY", "Dialer", "dial_tcp"]
@@ -43,9 +44,26 @@ class Dialer:
         )
         return cls(memory, settings.attempt_delay.total_seconds())
 
-    def order(self, addresses: Sequence[IPAddress]) -> Sequence[IPAddress]:
-        """Order addresses as they should be tried, for tunnels that make no connection."""
-        return addresses if len(addresses) == 1 else self._memory.order(addresses)
+    async def open(self, addresses: Sequence[IPAddress], port: int, choose: ChooseBinding) -> UdpSocket:
+        """Make a UDP socket connected to the first address that has a route and an egress.
+
+        Args:
+            addresses: at least one, in order of preference.
+            port: UDP port.
+            choose: chooses the egress for each.
+
+        Raises:
+            RelayError: none has; the failure of the one that came furthest.
+        """
+        failures: list[Failure] = []
+        for address in addresses if len(addresses) == 1 else self._memory.order(addresses):
+            try:
+                return await open_udp(address, port, choose)
+            except RelayError as error:
+                failures.append(error.failure)
+            except OSError as error:
+                failures.append(failure_from_os_error(error))
+        raise RelayError(min(failures, key=_rank))
 
     async def connect(
         self, addresses: Sequence[IPAddress], port: int, choose: ChooseBinding, timeout: float
@@ -152,6 +170,7 @@ class _Race:
             if self._winner is None:
                 self._winner, sock = sock, None
         except RelayError as error:
+            self._waiting.pop(address, None)  # it was our own lack of a source, and says nothing of the address
             self._failures.append(error.failure)
         except OSError as error:
             failure = failure_from_os_error(error)
@@ -170,6 +189,7 @@ _RANKS = (
     FailureKind.CONNECTION_REFUSED,
     FailureKind.CONNECTION_TERMINATED,
     FailureKind.CONNECTION_TIMEOUT,
+    FailureKind.CONNECTION_LIMIT_REACHED,
     FailureKind.DESTINATION_IP_UNROUTABLE,
 )
 "Which of several failures is told: the one that came nearest to a connection."

@@ -42,6 +42,7 @@ from relay.cli.token_facts import MAX_INPUT, describe
 from relay.client import TokenFile
 from relay.hooks import Application
 from relay.issuance import read_key_file
+from relay.issuer import Answer, DevelopmentIssuer, Request
 from tests.e2e.rig import start_command
 from tests.masque.privacypass_vectors import rsa_key, voprf_key
 from tests.relay.hooks_rig import application
@@ -247,6 +248,27 @@ class TestFetch:
             assert "no key of type 2" in complaint(done, 1)
         done = await in_thread(run, "token", "fetch", "--issuer", "https://127.0.0.1:1")
         assert "cannot be reached" in complaint(done, 1)
+
+    async def test_an_issuer_that_stops_giving(
+        self, run: Run, certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What there is is kept and counted, and the exit code says that it is not all."""
+        answer, asked = DevelopmentIssuer.answer, 0
+
+        def stingy(issuer: DevelopmentIssuer, request: Request) -> Answer:
+            nonlocal asked
+            asked += request.method == b"POST"
+            return Answer(429) if asked > 23 else answer(issuer, request)
+
+        monkeypatch.setattr(DevelopmentIssuer, "answer", stingy)
+        out = tmp_path / "tokens"
+        async with running_issuer(certificates, KEYS) as url:
+            common = ("token", "fetch", "--issuer", url, "--issuer-ca", certificates / "ca.pem", "--out", out)
+            code, printed, said = await in_thread(run, *common, "--issuer-name", "issuer.example", "--count", 30)
+        reason = "the issuer answered 429: it gives no more tokens for now"
+        assert (code, printed) == (1, "")
+        assert said == f"relay: 23 of the 30 tokens of type 2 for issuer.example, into {out}; then {reason}\n"
+        assert TokenFile(out).count() == {challenge_digest(WANTED): 23}
 
     @pytest.mark.parametrize(
         ("arguments", "words"),

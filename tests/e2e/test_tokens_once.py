@@ -160,17 +160,17 @@ class TestRotation:
                     assert offer.token_key == old.spki
                     kept = old.token(offer.challenge)
                     server.serve(directory(new, old))
-                    assert relay.server.reload_keys()
+                    assert await relay.server.reload_keys()
                     await until(lambda: relay.count(Metric.DIRECTORIES_FETCHED) == 2)
                     assert [each.token_key for each in await offers(client)] == [new.spki]
                     for token in (kept, new.token(offer.challenge)):
                         assert (await ask(client, origin.port, token)).status == 200
                     server.serve(b"", "500 Broken")
-                    relay.server.reload_keys()
+                    await relay.server.reload_keys()
                     await until(lambda: relay.count(Metric.DIRECTORIES_FAILED))
                     assert (await ask(client, origin.port, old.token(offer.challenge))).status == 200
                     server.serve(directory(new))
-                    relay.server.reload_keys()
+                    await relay.server.reload_keys()
                     await until(lambda: relay.count(Metric.DIRECTORIES_FETCHED) == 3)
                     assert (await ask(client, origin.port, old.token(offer.challenge))).status == 407
                     assert relay.count(Metric.TOKENS_REFUSED, TokenRefusal.UNKNOWN_KEY) == 1
@@ -188,7 +188,7 @@ class TestRotation:
                 token = vector_issuer().token(offer.challenge)
                 assert (await ask(client, origin.port, token)).status == 503
                 server.serve(directory(vector_issuer()))
-                relay.server.reload_keys()
+                await relay.server.reload_keys()
                 await until(lambda: relay.count(Metric.DIRECTORIES_FETCHED))
                 assert (await ask(client, origin.port, token)).status == 200
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import math
 
 import pytest
@@ -150,8 +151,30 @@ def test_a_window_has_one_context() -> None:
     assert window_context(b"secret", 900.0 - 300.0, 300.0) == context
 
 
+def test_windows_of_another_length_have_other_contexts() -> None:
+    """Whatever their numbers: each of these is a second window."""
+    lengths = (0.5, 1.0, 1.001, 300.0, 3600.0)
+    assert len({window_context(b"secret", 1.5 * length, length) for length in lengths}) == len(lengths)
+
+
+def test_a_context_is_of_the_length_and_the_number() -> None:
+    message = b"redemption context" + (300_000).to_bytes(8, "big") + (2).to_bytes(8, "big")
+    assert window_context(b"secret", 600.0, 300.0) == hmac.digest(b"secret", message, "sha256")
+
+
 @pytest.mark.parametrize(
-    ("now", "window"), [(1.0, 0.0), (-1.0, 10.0), (math.nan, 1.0), (math.inf, 1.0), (1e300, 1.0), (1.0, math.nan)]
+    ("now", "window"),
+    [
+        (1.0, 0.0),
+        (-1.0, 10.0),
+        (-1.0, -1.0),
+        (math.nan, 1.0),
+        (math.inf, 1.0),
+        (1e300, 1.0),
+        (1.0, math.nan),
+        (1.0, 1e300),
+        (1.0, math.inf),
+    ],
 )
 def test_windows_without_a_number_are_refused(now: float, window: float) -> None:
     with pytest.raises(LocalMisuse):

@@ -9,12 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from masque.privacypass import ChallengeOffer, TokenType, challenge_digest, encode_challenges, parse_token
+from masque.privacypass import TokenType, challenge_digest, parse_token
+from relay.auth import find_credentials
 from relay.client import (
-    ClientError,
     FileTokens,
     IssuedTokens,
     RelayClient,
@@ -23,15 +21,13 @@ from relay.client import (
     TokenSource,
     TokenSources,
     connect_relay,
-    read_offers,
-    run_stocked,
 )
 from relay.errors import Failure, FailureKind, Side
 from relay.hooks import Continue, ExchangeContext, Hooks, Phase, Reject, TunnelKind
-from relay.issuance import IssuanceError, Issuer, open_http
+from relay.issuance import Issuer, open_http
 from tests.masque.privacypass_vectors import rsa_key, voprf_key
 from tests.relay.hooks_rig import KINDS, application, hooks_at, refusal, round_trip
-from tests.relay.rig import PATIENCE, Relay, eventually, running_relay, tcp_origin, udp_origin
+from tests.relay.rig import Relay, running_relay, tcp_origin, udp_origin
 from tests.relay.token_rig import ISSUER, TokenOrigin, challenge, make_token, running_issuer
 
 pytestmark = pytest.mark.anyio
@@ -182,6 +178,93 @@ async def test_a_token_whose_tunnel_failed_is_used_again(folder: Path) -> None:
     assert len(purse.tokens) == 1
 
 
+@dataclass
+class Moods:
+    """A hook that refuses as it is told, before tokens are looked at or after."""
+
+    failure: Failure | None = None
+
+    async def decide(self, _ctx: ExchangeContext) -> object:
+        return Continue() if self.failure is None else Reject(self.failure)
+
+    def at(self, phase: Phase) -> Hooks:
+        return hooks_at(phase, self.decide)
+
+
+BUSY = Failure(FailureKind.AUTHENTICATION_UNAVAILABLE, Side.RELAY)
+OVER_QUOTA = Failure(FailureKind.RATE_LIMITED, Side.CLIENT)
+
+
+@pytest.mark.parametrize("known", [0, 2])
+async def test_a_token_that_nobody_has_counted_goes_with_the_next_tunnel(folder: Path, known: int) -> None:
+    """In the beginning, and when each tunnel is known to take one."""
+    origin, purse, moods = TokenOrigin([WANTED]), Purse(), Moods()
+
+    async def only_tokens(ctx: ExchangeContext) -> object:
+        return await moods.decide(ctx) if find_credentials(ctx.head.fields) else Continue()
+
+    async with (
+        tcp_origin() as tcp,
+        running_relay(
+            folder, application(hooks_at(Phase.AUTHENTICATE, only_tokens)), application(origin.hooks)
+        ) as relay,
+        client_of(relay, purse) as client,
+    ):
+        for _ in range(known):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+        moods.failure = BUSY
+        for _ in range(3):
+            assert (await refusal(client, TunnelKind.TCP, tcp.port)).status == 503
+        assert len(purse.tokens) == known + 1
+        moods.failure = None
+        for _ in range(3):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+    assert len(purse.tokens) == origin.spent == known + 3
+    nones = origin.requests.count(None)
+    assert len(origin.requests) - nones == known + 3 + 1, "a token for each tunnel, and one shown twice"
+
+
+async def test_tokens_of_tunnels_refused_together_are_all_kept(folder: Path) -> None:
+    origin, purse, moods = TokenOrigin([WANTED]), Purse(), Moods()
+    async with (
+        tcp_origin() as tcp,
+        running_relay(folder, application(moods.at(Phase.AUTHENTICATE)), application(origin.hooks)) as relay,
+        client_of(relay, purse) as client,
+    ):
+        for _ in range(2):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+        moods.failure = BUSY
+        for _ in range(3):
+            await asyncio.gather(*(refusal(client, TunnelKind.TCP, tcp.port) for _ in range(5)))
+        moods.failure = None
+        await asyncio.gather(*(round_trip(client, TunnelKind.TCP, tcp.port) for _ in range(5)))
+    assert len(purse.tokens) == origin.spent == 7
+
+
+async def test_a_token_that_was_counted_after_all_costs_another_attempt_and_no_more(folder: Path) -> None:
+    """A quota is looked at after the token."""
+    origin, purse, moods = TokenOrigin([WANTED]), Purse(), Moods()
+    async with (
+        tcp_origin() as tcp,
+        admitting(folder, origin, moods.at(Phase.AUTHORIZE)) as relay,
+        client_of(relay, purse) as client,
+    ):
+        for _ in range(2):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+        moods.failure = OVER_QUOTA
+        assert (await refusal(client, TunnelKind.TCP, tcp.port)).status == 429
+        assert len(purse.tokens) == 3
+        assert (await refusal(client, TunnelKind.TCP, tcp.port)).status == 429
+        assert len(purse.tokens) == 4, "the third was spent"
+        moods.failure = None
+        asked = len(origin.requests)
+        for _ in range(2):
+            await round_trip(client, TunnelKind.TCP, tcp.port)
+    assert len(origin.requests) - asked == 3
+    assert len(purse.tokens) == 6
+    assert set(origin.uses.values()) == {1}
+
+
 async def test_no_token_left_says_whose(folder: Path) -> None:
     purse = Purse(is_empty=True)
     async with admitting(folder, TokenOrigin([WANTED, VOPRF])) as relay, client_of(relay, purse) as client:
@@ -269,103 +352,3 @@ async def issued(folder: Path, name: str = ISSUER) -> AsyncIterator[IssuedTokens
     """Tokens of a running issuer."""
     async with running_issuer(folder, [rsa_key(), voprf_key()]) as url, open_http(folder / "ca.pem") as http:
         yield IssuedTokens(Issuer(http, url, lambda: 0.0), name)
-
-
-class CountingIssuer:
-    """An issuer in this process, which counts what is asked of it."""
-
-    def __init__(self) -> None:
-        self.counts: list[int] = []
-        self.is_away = False
-
-    async def fetch(self, offer: ChallengeOffer, count: int = 1) -> list[bytes]:
-        self.counts.append(count)
-        await asyncio.sleep(0)
-        if self.is_away:
-            raise IssuanceError("away")
-        return [make_token(offer.challenge) for _ in range(count)]
-
-
-class TestStock:
-    async def test_a_challenge_that_comes_again_is_worth_a_stock(self) -> None:
-        issuer = CountingIssuer()
-        tokens = IssuedTokens(issuer, ISSUER, stock=3)  # type: ignore[arg-type]  # it does what an issuer does
-        offers = read_offers([encode_challenges([ChallengeOffer(WANTED)])], None)
-        taken: list[bytes | None] = []
-
-        async def work() -> None:
-            nonlocal taken
-            taken.append(await tokens.take(offers))
-            assert issuer.counts == [1], "a challenge that came once may never come again"
-            taken.append(await tokens.take(offers))
-            await eventually(lambda: issuer.counts == [1, 1, 3])
-            taken += [await tokens.take(offers) for _ in range(3)]
-            await eventually(lambda: sum(issuer.counts) >= 8)
-
-        async with asyncio.timeout(PATIENCE):
-            await run_stocked(tokens, work)
-        assert len(set(taken)) == 5
-
-    async def test_the_stock_of_another_challenge_is_given_up(self) -> None:
-        issuer = CountingIssuer()
-        tokens = IssuedTokens(issuer, ISSUER, stock=2)  # type: ignore[arg-type]  # it does what an issuer does
-
-        async def work() -> None:
-            for wanted in (WANTED, WANTED, VOPRF, WANTED):
-                offers = read_offers([encode_challenges([ChallengeOffer(wanted)])], None)
-                token = await tokens.take(offers)
-                assert token is not None
-                assert parse_token(token).challenge_digest == challenge_digest(wanted)
-                await asyncio.sleep(0.01)
-
-        async with asyncio.timeout(PATIENCE):
-            await run_stocked(tokens, work)
-
-    async def test_what_fails_ahead_is_tried_when_it_is_wanted(self) -> None:
-        issuer = CountingIssuer()
-        tokens = IssuedTokens(issuer, ISSUER, stock=2)  # type: ignore[arg-type]  # it does what an issuer does
-        offers = read_offers([encode_challenges([ChallengeOffer(WANTED)])], None)
-
-        async def work() -> None:
-            await tokens.take(offers)
-            issuer.is_away = True
-            with pytest.raises(ClientError, match="away"):
-                await tokens.take(offers)
-            await eventually(lambda: len(issuer.counts) == 3)
-            issuer.is_away = False
-            assert await tokens.take(offers) is not None
-
-        async with asyncio.timeout(PATIENCE):
-            await run_stocked(tokens, work)
-
-    async def test_what_the_work_raises_comes_out_alone(self) -> None:
-        async def work() -> None:
-            raise ClientError("no")
-
-        tokens = IssuedTokens(CountingIssuer(), ISSUER)  # type: ignore[arg-type]  # it does what an issuer does
-        for stocked in (tokens, None):
-            with pytest.raises(ClientError, match="no"):
-                await run_stocked(stocked, work)
-
-
-class TestOffers:
-    def test_those_that_can_be_answered_in_order(self) -> None:
-        unknown = b"\xda\x7a" + WANTED[2:]
-        value = encode_challenges([ChallengeOffer(data) for data in (VOPRF, unknown, b"\0\2nonsense", WANTED)])
-        found = read_offers([b'Preshared realm="x"', value], "relay.example")
-        assert [offer.offer.challenge for offer in found] == [VOPRF, WANTED]
-        assert [offer.token_type for offer in found] == [1, 2]
-
-    @pytest.mark.parametrize(("origin", "count"), [("Relay.example", 1), ("other.example", 0), (None, 1)])
-    def test_only_for_the_origin_that_asks(self, origin: str | None, count: int) -> None:
-        value = encode_challenges([ChallengeOffer(challenge(origin="relay.example"))])
-        assert len(read_offers([value], origin)) == count
-
-    @given(st.lists(st.binary(max_size=200), max_size=4))
-    def test_any_field_has_offers_or_none(self, values: list[bytes]) -> None:
-        assert read_offers(values, "relay.example") == []
-
-    @given(st.binary(max_size=100))
-    def test_any_challenge_is_an_offer_or_none(self, data: bytes) -> None:
-        offers = read_offers([encode_challenges([ChallengeOffer(b"\0\2" + data)])], None)
-        assert len(offers) in (0, 1)

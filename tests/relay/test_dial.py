@@ -241,8 +241,9 @@ RANKED = (
     FailureKind.CONNECTION_REFUSED,
     FailureKind.CONNECTION_TERMINATED,
     FailureKind.CONNECTION_TIMEOUT,
-    FailureKind.DESTINATION_IP_UNROUTABLE,
     FailureKind.CONNECTION_LIMIT_REACHED,
+    FailureKind.DESTINATION_IP_UNROUTABLE,
+    FailureKind.HTTP_REQUEST_DENIED,
 )
 
 
@@ -336,7 +337,10 @@ async def test_a_dialer_takes_its_order_from_the_settings() -> None:
     settings = load_settings(None, {}, {"dial.first_family_count": "2", "dial.remember": "0"}).dial
     dialer = Dialer.of(settings, asyncio.get_running_loop().time)
     others = [ip_address("::2"), ip_address("::3")]
-    assert dialer.order([SIX, *others, FIRST]) == [SIX, others[0], FIRST, others[1]]
+    egress = Egress(dict.fromkeys((SIX, *others, FIRST), FailureKind.HTTP_REQUEST_DENIED))
+    with pytest.raises(RelayError):
+        await dialer.open([SIX, *others, FIRST], 9, egress)
+    assert egress.asked == [SIX, others[0], FIRST, others[1]]
     with listening(FIRST) as (port, _), await dialer.connect((FIRST,), port, Egress(), LONG) as sock:
         assert sock.getpeername() == (str(FIRST), port)
 

@@ -16,6 +16,7 @@ from relay.hooks import (
     ConnectionContext,
     Continue,
     EgressBinding,
+    EgressSubnet,
     ExchangeContext,
     HookChain,
     Principal,
@@ -280,3 +281,26 @@ async def test_open_tunnels_are_counted_for_their_source() -> None:
     egress.tunnel_closed(ctx)
     egress.tunnel_closed(exchange())
     assert (source.tunnels, source.opened) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("hint", "network"), [("u33d-DE", "192.0.2.0/24"), ("u09t-FR", "2001:db8:33::/56"), ("6gkz-BR", None)]
+)
+async def test_the_resolver_learns_where_a_tunnel_will_leave_from(hint: str, network: str | None) -> None:
+    egress = Egress(EgressSettings.model_validate({"pools": POOLS}), Clock(), tells_subnet=True)
+    ctx = located(hint)
+    assert await HookChain([egress.hooks]).authorize(ctx) == ctx.target
+    at = ctx.get(EgressSubnet)
+    assert (None if at is None else str(at.network)) == network
+
+
+async def test_a_subnet_that_a_hook_named_stays_and_nobody_is_told_unasked() -> None:
+    named = EgressSubnet(IPv6Network("2001:db8:7::/56"))
+    ctx = located("u33d-DE")
+    ctx.put(named)
+    egress = Egress(EgressSettings.model_validate({"pools": POOLS}), Clock(), tells_subnet=True)
+    await HookChain([egress.hooks]).authorize(ctx)
+    assert ctx.get(EgressSubnet) is named
+    other = located("u33d-DE")
+    await HookChain([egress_of().hooks]).authorize(other)
+    assert other.get(EgressSubnet) is None

@@ -1,4 +1,4 @@
-"""relay.issuance and relay.issuer: tokens over real HTTPS, from our issuer and from issuers that break the rules."""
+"""relay.issuance: tokens over real HTTPS, from our issuer and from issuers that break the rules."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from masque.privacypass import (
     Token,
     TokenType,
     VoprfPrivateKey,
-    begin,
     challenge_digest,
     encode_base64url,
     read_token,
@@ -40,7 +39,7 @@ from relay.issuance import (
     open_http,
     read_key_file,
 )
-from relay.issuer import MAX_REQUEST_SIZE, REQUEST_PATH, DevelopmentIssuer, Request
+from relay.issuer import REQUEST_PATH, DevelopmentIssuer, Request
 from tests.masque.privacypass_vectors import rsa_key, voprf_key
 from tests.relay.rig import PATIENCE
 from tests.relay.token_rig import challenge, running_issuer, verifying
@@ -184,6 +183,16 @@ def directory(uri: str = REQUEST_PATH, more: Mapping[str, int] | None = None) ->
     return response(json.dumps({"issuer-request-uri": uri, "token-keys": [key]}).encode(), DIRECTORY_MEDIA_TYPE)
 
 
+def issue(head: bytes, content: bytes, uri: str = REQUEST_PATH) -> bytes:
+    """What a good issuer answers, with this URL for requests."""
+    if head.startswith(b"GET"):
+        return directory(uri)
+    found = DevelopmentIssuer(KEYS).answer(
+        Request(b"POST", REQUEST_PATH.encode(), REQUEST_MEDIA_TYPE, content=content)
+    )
+    return response(found.content, found.media_type, status=found.status)
+
+
 class TestIssuersThatBreakTheRules:
     @pytest.mark.parametrize(
         ("answer", "complaint"),
@@ -232,6 +241,47 @@ class TestIssuersThatBreakTheRules:
         async with raw_issuer(folder, lambda head, content: directory(uri)) as url, asking(url, folder) as issuer:
             with pytest.raises(IssuanceError, match="not https"):
                 await issuer.fetch(offer(TokenType.BLIND_RSA_2048))
+
+    @pytest.mark.parametrize(
+        "uri",
+        ["https://other.example/token-request", "//other.example/x", "https://127.0.0.1:1/x", "https://127.0.0.1/"],
+    )
+    async def test_requests_and_the_key_go_to_the_directory_s_host_only(self, folder: Path, uri: str) -> None:
+        asked = []
+
+        def reply(head: bytes, content: bytes) -> bytes:
+            asked.append(head)
+            return directory(uri)
+
+        async with raw_issuer(folder, reply) as url, asking(url, folder, "key") as issuer:
+            with pytest.raises(IssuanceError, match="another host or port"):
+                await issuer.fetch(offer(TokenType.BLIND_RSA_2048))
+        assert [head[:3] for head in asked] == [b"GET"]
+
+    async def test_a_whole_url_on_the_same_host_is_used(self, folder: Path) -> None:
+        place = ""
+        async with raw_issuer(folder, lambda head, content: issue(head, content, place)) as url:
+            place = f"https://127.0.0.1:{url.rpartition(':')[2]}{REQUEST_PATH}"
+            async with asking(url, folder) as issuer:
+                assert len(await issuer.fetch(offer(TokenType.BLIND_RSA_2048), 2)) == 2
+
+    @pytest.mark.parametrize("good", [0, 1, 5])
+    async def test_a_request_that_fails_costs_no_token_of_the_others(self, folder: Path, good: int) -> None:
+        """Whether the failure or the tokens come first, what was issued is kept."""
+        posts = 0
+
+        def reply(head: bytes, content: bytes) -> bytes:
+            nonlocal posts
+            posts += head.startswith(b"POST")
+            return issue(head, content) if posts <= good else response(b"", b"text/plain", status=429)
+
+        async with raw_issuer(folder, reply) as url, asking(url, folder) as issuer:
+            if good:
+                tokens = await issuer.fetch(offer(TokenType.BLIND_RSA_2048), 12)
+                assert len(set(tokens)) == len(tokens) == good
+                assert posts < 12, "nothing more is asked for after a failure"
+            with pytest.raises(IssuanceError, match="gives no more"):
+                await issuer.fetch(offer(TokenType.BLIND_RSA_2048), 3)
 
     async def test_a_key_of_tomorrow_is_not_used(self, folder: Path) -> None:
         page = directory(more={"not-before": int(NOW) + 1})
@@ -310,99 +360,3 @@ class TestKeyFiles:
             (tmp_path / "key").write_bytes(content)
         with pytest.raises(KeyFileError, match="key"):
             read_key_file(tmp_path / "key")
-
-
-class TestAnswers:
-    def ask(self, **changes: object) -> int:
-        """The status of a request that would be good but for the changes."""
-        pending = begin(challenge(TokenType.VOPRF_P384), voprf_key().public, bytes(32))
-        parts = {
-            "method": b"POST",
-            "path": REQUEST_PATH.encode(),
-            "media_type": REQUEST_MEDIA_TYPE,
-            "content": pending.request,
-            **changes,
-        }
-        return DevelopmentIssuer(KEYS).answer(Request(**parts)).status  # type: ignore[arg-type]  # by name, in a test
-
-    def test_statuses(self) -> None:
-        assert self.ask() == 200
-        assert self.ask(method=b"GET") == 405
-        assert self.ask(path=b"/other") == 404
-        assert self.ask(path=DIRECTORY_PATH.encode()) == 405
-        assert self.ask(path=DIRECTORY_PATH.encode() + b"?x", method=b"HEAD") == 200
-        assert self.ask(media_type=b"text/plain") == 415
-        assert self.ask(content=bytes(MAX_REQUEST_SIZE + 1)) == 413
-        assert self.ask(content=b"") == 422
-
-    @given(st.binary(max_size=MAX_REQUEST_SIZE))
-    def test_any_content_is_a_token_or_422(self, content: bytes) -> None:
-        assert self.ask(content=content) == 422
-
-    @given(st.sampled_from([b"GET", b"POST", b"X"]), st.binary(max_size=40), st.binary(max_size=40))
-    def test_any_request_has_an_answer(self, method: bytes, path: bytes, authorization: bytes) -> None:
-        issuer = DevelopmentIssuer(KEYS, preshared_entry("key"))
-        assert issuer.answer(Request(method, path, authorization=authorization)).status in (200, 401, 404, 405)
-
-
-async def talk(url: str, folder: Path, data: bytes) -> bytes:
-    """Send bytes to an issuer and return what comes until it closes; nothing when it does not let us in."""
-    context = ssl.create_default_context(cafile=folder / "ca.pem")
-    port = int(url.rpartition(":")[2])
-    try:
-        async with asyncio.timeout(PATIENCE):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
-            try:
-                writer.write(data)
-                await writer.drain()
-                return await reader.read()
-            finally:
-                writer.close()
-    except (ConnectionError, ssl.SSLError):
-        return b""
-
-
-GET = b"GET %b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" % DIRECTORY_PATH.encode()
-
-
-class TestOnTheWire:
-    @pytest.mark.parametrize(
-        ("data", "status"),
-        [
-            (GET, 200),
-            (b"nonsense\r\n\r\n", 400),
-            (b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 20_000, 431),
-            (
-                b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-type: %b\r\ncontent-length: 99999\r\n\r\n"
-                % (REQUEST_PATH.encode(), REQUEST_MEDIA_TYPE)
-                + bytes(2000),
-                413,
-            ),
-            (GET.replace(b"GET", b"HEAD"), 200),
-        ],
-    )
-    async def test_what_comes_for_a_request(self, folder: Path, data: bytes, status: int) -> None:
-        async with running_issuer(folder, KEYS) as url:
-            assert (await talk(url, folder, data)).startswith(b"HTTP/1.1 %d" % status)
-
-    async def test_connections_have_a_bound_and_are_given_back(self, folder: Path) -> None:
-        context = ssl.create_default_context(cafile=folder / "ca.pem")
-        async with running_issuer(folder, KEYS) as url:
-            port = int(url.rpartition(":")[2])
-            held = [await asyncio.open_connection("127.0.0.1", port, ssl=context) for _ in range(64)]
-            assert await talk(url, folder, GET) == b""
-            for _, writer in held:
-                writer.close()
-            async with asyncio.timeout(PATIENCE):
-                while not (await talk(url, folder, GET)).startswith(b"HTTP/1.1 200"):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)  # the issuer has yet to see that they are gone
-
-    async def test_a_failed_handshake_disturbs_nobody(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-        async with running_issuer(folder, KEYS) as url:
-            reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-            writer.write(b"this is no TLS\r\n\r\n")
-            async with asyncio.timeout(PATIENCE):
-                await reader.read()
-            writer.close()
-            assert (await talk(url, folder, GET)).startswith(b"HTTP/1.1 200")
-        assert not caplog.records

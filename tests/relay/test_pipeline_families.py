@@ -12,7 +12,20 @@ from pathlib import Path
 import pytest
 
 from masque.target import Target
-from relay.hooks import ExchangeContext, Hooks, Replace, Resolution, TunnelKind, Verdict
+from relay.client import ClientError
+from relay.errors import Failure, FailureKind, Side
+from relay.hooks import (
+    Continue,
+    EgressBinding,
+    ExchangeContext,
+    Hooks,
+    IPAddress,
+    Reject,
+    Replace,
+    Resolution,
+    TunnelKind,
+    Verdict,
+)
 from relay.quic.development import write_certificates
 from tests.relay.hooks_rig import application, round_trip
 from tests.relay.rig import PATIENCE, black_hole, running_relay, tcp_origin
@@ -64,3 +77,37 @@ async def test_a_udp_tunnel_keeps_off_a_family_that_left_a_tcp_tunnel_waiting(
             with pytest.raises(BlockingIOError):
                 sockets[other].recv(100)
             await flow.aclose()
+
+
+async def test_a_family_without_an_egress_is_skipped(tmp_path: Path) -> None:
+    """The other one serves, of UDP tunnels too."""
+
+    async def choose(_ctx: ExchangeContext, address: IPAddress) -> Verdict[EgressBinding]:
+        if address.version == 6:
+            return Reject(Failure(FailureKind.DESTINATION_IP_UNROUTABLE, Side.RELAY))
+        return Continue()
+
+    write_certificates(tmp_path, ["127.0.0.1"])
+    async with (
+        running_relay(tmp_path, application(Hooks(resolve=resolve, choose_egress=choose))) as relay,
+        relay.client() as client,
+    ):
+        with udp_sockets() as (port, sockets):
+            flow = await client.open_udp("both.example", port)
+            flow.send(b"hello")
+            async with asyncio.timeout(PATIENCE):
+                assert await asyncio.get_running_loop().sock_recv(sockets[socket.AF_INET], 100) == b"hello"
+            await flow.aclose()
+
+
+async def test_an_egress_that_is_never_chosen_ends_the_wait(tmp_path: Path) -> None:
+    async def choose(_ctx: ExchangeContext, _address: IPAddress) -> Verdict[EgressBinding]:
+        await asyncio.Event().wait()
+        return Continue()
+
+    write_certificates(tmp_path, ["127.0.0.1"])
+    hooks = application(Hooks(resolve=resolve, choose_egress=choose))
+    async with running_relay(tmp_path, hooks, limits__connect="0.1") as relay, relay.client() as client:
+        with pytest.raises(ClientError) as refused:
+            await client.open_udp("both.example", 9)
+        assert refused.value.status == 500

@@ -222,6 +222,9 @@ def test_files_that_cannot_be_used(file: Path) -> None:
     assert message(file) == f"{file}: cannot be read: No such file or directory"
     file.write_text("[listen\n")
     assert message(file).startswith(f"{file}: is not valid TOML")
+    for text in ("a=" + "[" * 3000, "a=" + "1" * 5000):
+        file.write_text(text)
+        assert message(file) == f"{file}: has a value that is too long or too deep"
     file.write_bytes(b"\xff")
     assert message(file) == f"{file}: is not UTF-8 text"
     file.write_text("listen = 3\n")

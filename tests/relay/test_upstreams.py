@@ -134,21 +134,51 @@ def test_routes_that_cannot_be(text: str, wrong: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+NOT_VALIDATED = "DNSSEC is not validated, and no AD bit is believed (resolver.dnssec)"
+
+
 def test_check_says_how_names_are_resolved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     system = tmp_path / "resolv.conf"
     assert describe_resolver(load_settings(), system) == (
         f"names are not resolved: resolver.upstreams is empty and {system} names no resolver",
+        NOT_VALIDATED,
     )
     system.write_text("nameserver 192.0.2.9\n")
     assert describe_resolver(load_settings(), system) == (
         f"names are asked of, from {system}: udp://192.0.2.9:53 (in clear text)",
+        NOT_VALIDATED,
     )
     upstreams = '["https://192.0.2.1#dns.example", "192.0.2.2"]'
     assert main(["check", "--set", f"resolver.upstreams={upstreams}", "--set", f"resolver.routes={ROUTES}"]) == 0
     assert (
         "# names are asked of, from resolver.upstreams: https://192.0.2.1:443/dns-query#dns.example (encrypted), "
         "then udp://192.0.2.2:53 (in clear text)\n"
+        f"# {NOT_VALIDATED}\n"
         "# names below corp.example are asked of, from resolver.routes: "
         "tls://192.0.2.1:853#ns.corp.example (encrypted), then udp://192.0.2.2:53 (in clear text)\n"
         "# names below lan are asked of, from resolver.routes: udp://192.0.2.3:53 (in clear text)\n"
     ) in capsys.readouterr().out
+
+
+VALIDATED = "DNSSEC is validated here, from the shipped keys of the root on; bogus answers are refused"
+BELIEVED = "DNSSEC is validated by the upstreams, and their AD bit is believed"
+ENCRYPTED_ROUTE = '{"corp.example": ["tls://192.0.2.1#ns.corp.example"]}'
+
+
+@pytest.mark.parametrize(
+    ("mode", "dnssec", "routes", "line"),
+    [
+        ("forward", "off", ROUTES, NOT_VALIDATED),
+        ("iterate", "off", "{}", NOT_VALIDATED),
+        ("forward", "validate", "{}", VALIDATED),
+        ("iterate", "validate", ROUTES, f"{VALIDATED}; names with a route only below trust anchors of their own"),
+        ("forward", "trust_ad", "{}", BELIEVED),
+        ("forward", "trust_ad", ENCRYPTED_ROUTE, BELIEVED),
+        ("forward", "trust_ad", ROUTES, f"{BELIEVED}; not that of upstreams in clear text, below corp.example, lan"),
+    ],
+)
+def test_check_says_what_is_done_about_dnssec(mode: str, dnssec: str, routes: str, line: str) -> None:
+    options = {"resolver.mode": mode, "resolver.dnssec": dnssec, "resolver.routes": routes}
+    if mode == "forward":
+        options["resolver.upstreams"] = '["tls://192.0.2.1#dns.example"]'
+    assert describe_resolver(load_settings(None, None, options))[1] == line

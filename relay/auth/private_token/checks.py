@@ -4,6 +4,10 @@ A check of type 2 takes 20 microseconds, nearly all of them without the interpre
 One of type 1 holds the lock for more than half a millisecond: for these the thread asks another process
 (`relay/auth/private_token/evaluation.py`) and waits for it. Either way the loop only queues and is told, once for
 each batch.
+
+What waits is bounded for all, and for each connection: of one with a thousand streams, and a token on each, a few
+are in the queue and some more in a line of its own; the rest is refused. A check keeps its place until its batch is
+done, also when the exchange that asked for it is aborted.
 """
 
 from __future__ import annotations
@@ -16,18 +20,50 @@ from functools import partial
 from relay.auth.private_token.key_file import OriginKey
 from relay.spent import BatchThread
 
-__all__ = ["Check", "CheckQueue", "ChecksBusy", "ChecksFailed", "verify_all"]
+__all__ = ["MAX_LINE", "MAX_SHARE", "Check", "CheckQueue", "CheckShare", "ChecksBusy", "ChecksFailed", "verify_all"]
+
+MAX_SHARE = 16
+"Checks of one connection in the queues, of both types together."
+MAX_LINE = 128
+"Tokens of one connection that wait to get there: more than come at once where `limits.streams` is as it was."
 
 _PATIENCE = 6.0
 "Seconds for the end: more than any batch may take."
 
 
 class ChecksBusy(Exception):
-    """As many tokens wait as may."""
+    """As many tokens wait as may, of all connections or of this one."""
 
 
 class ChecksFailed(Exception):
     """The checks could not be made, or the queue is closed. Nothing is known of the token."""
+
+
+class CheckShare:
+    """One connection's checks, kept in its context."""
+
+    def __init__(self) -> None:
+        """None waits yet."""
+        self._places = asyncio.Semaphore(MAX_SHARE)
+        self._line = 0
+
+    async def enter(self) -> None:
+        """Wait for a place in the queues.
+
+        Raises:
+            ChecksBusy: as many of this connection wait already as may.
+        """
+        if self._line >= MAX_LINE:
+            raise ChecksBusy
+        self._line += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._line -= 1
+
+    def leave(self) -> None:
+        """Give a place back."""
+        self._places.release()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +76,8 @@ class Check:
     "`Token.input`."
     authenticator: bytes = field(repr=False)
     "`Token.authenticator`."
+    share: CheckShare = field(repr=False)
+    "Of the connection that asks; for the loop's thread only."
     answer: asyncio.Future[bool] = field(repr=False)
     "True when the key made it."
 
@@ -76,21 +114,27 @@ class CheckQueue:
         self._thread: BatchThread[Check] = BatchThread(name, batch, self._work, finish)
         self._closed = False
 
-    async def verify(self, key: OriginKey, token_input: bytes, authenticator: bytes) -> bool:
+    async def verify(self, key: OriginKey, token_input: bytes, authenticator: bytes, share: CheckShare) -> bool:
         """Check an authenticator.
+
+        Args:
+            key: the key that the token names.
+            token_input: `Token.input`.
+            authenticator: `Token.authenticator`.
+            share: of the connection that it came on.
 
         Returns:
             True when the key made it.
 
         Raises:
-            ChecksBusy: too many wait already.
+            ChecksBusy: too many wait already, of all connections or of this one.
             ChecksFailed: it could not be checked.
         """
-        if self._closed:
-            raise ChecksFailed
-        if self._waiting >= self._most:
-            raise ChecksBusy
-        check = Check(key, token_input, authenticator, self._thread.start().create_future())
+        await share.enter()
+        if self._closed or self._waiting >= self._most:
+            share.leave()
+            raise ChecksFailed if self._closed else ChecksBusy
+        check = Check(key, token_input, authenticator, share, self._thread.start().create_future())
         self._waiting += 1
         self._thread.put(check)
         return await check.answer
@@ -107,11 +151,13 @@ class CheckQueue:
             answers: list[bool] | None = self._verify(wanted) if wanted else []
         except Exception:  # noqa: BLE001 - a fault costs this batch, never the thread that all wait for
             answers = None
-        return partial(self._settle, len(batch), wanted, answers)
+        return partial(self._settle, batch, wanted, answers)
 
-    def _settle(self, taken: int, wanted: list[Check], answers: list[bool] | None) -> None:
+    def _settle(self, batch: list[Check], wanted: list[Check], answers: list[bool] | None) -> None:
         """Answer those who still wait. Runs on the loop."""
-        self._waiting -= taken
+        self._waiting -= len(batch)
+        for check in batch:
+            check.share.leave()
         for index, check in enumerate(wanted):
             if check.answer.done():
                 continue

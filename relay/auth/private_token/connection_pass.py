@@ -15,12 +15,13 @@ from relay.errors import Failure, FailureKind, RelayError, Side
 from relay.hooks import Principal
 from relay.telemetry import get_logger
 
-__all__ = ["ConnectionPass"]
+__all__ = ["Admit", "ConnectionPass"]
 
 _WAITING = 128
 "Exchanges of one connection that wait for its admission."
 
 Admit = Callable[[], Awaitable[Principal | None]]
+"Checks a token and spends it; None when it is not good."
 
 
 class ConnectionPass:

@@ -72,8 +72,15 @@ class FetchedDirectory:
 
 
 def directory_url(text: str) -> str:
-    """Return where a directory is: as the URL says, or without a path at the well-known place (RFC 9578 §8.1)."""
-    url = httpx.URL(text)
+    """Return where a directory is: as the URL says, or without a path at the well-known place (RFC 9578 §8.1).
+
+    Raises:
+        ValueError: the client that fetches it takes no such URL. The text quotes nothing.
+    """
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        raise ValueError("a URL that cannot be fetched") from None
     return text if url.path not in ("", "/") else str(url.copy_with(path=DIRECTORY_PATH))
 
 

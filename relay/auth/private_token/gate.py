@@ -19,8 +19,8 @@ from masque.errors import MasqueError
 from masque.privacypass import Refusal, Token, TokenType, parse_credentials, read_token, select_key
 from relay.auth.credentials import find_credentials
 from relay.auth.private_token.challenges import Challenges, Issued
-from relay.auth.private_token.checks import CheckQueue, ChecksBusy, ChecksFailed, verify_all
-from relay.auth.private_token.connection_pass import ConnectionPass
+from relay.auth.private_token.checks import CheckQueue, ChecksBusy, ChecksFailed, CheckShare, verify_all
+from relay.auth.private_token.connection_pass import Admit, ConnectionPass
 from relay.auth.private_token.evaluation import Evaluation
 from relay.auth.private_token.key_file import OriginKey
 from relay.auth.private_token.prepare import TokenParts
@@ -75,13 +75,13 @@ class TokenGate:
         """What takes part in exchanges' lives."""
         return Hooks(authenticate=self._authenticate, challenges=self._challenges.offers)
 
-    def reload(self) -> None:
-        """Read the files of keys again, all or none of them, and fetch directories soon.
+    async def reload(self) -> None:
+        """Read the files of keys again, in a thread, all or none of them, and fetch directories soon.
 
         Raises:
             relay.settings.SettingsError: a file cannot be used; the keys so far stay.
         """
-        loaded = [ring.load_files() for ring in self._parts.rings]
+        loaded = await asyncio.to_thread(lambda: [ring.load_files() for ring in self._parts.rings])
         for ring, keys in zip(self._parts.rings, loaded, strict=True):
             ring.use_files(keys)
         for hurry in self._hurry:
@@ -128,26 +128,35 @@ class TokenGate:
         credentials = find_credentials(ctx.head.fields)
         if credentials is None or credentials.scheme != AuthScheme.PRIVATE_TOKEN:
             return Continue()
+        share = ctx.connection.get(CheckShare)
+        if share is None:
+            share = CheckShare()
+            ctx.connection.put(share)
+        admit = partial(self._admit, credentials.value, share)
         if not self._admits_connection:
-            principal = await self._admit(credentials.value)
+            principal = await admit()
         else:
             if admitted is None:
                 admitted = ConnectionPass()
                 ctx.connection.put(admitted)
-            principal = await self._admit_connection(admitted, credentials.value)
+            principal = await self._admit_connection(admitted, admit)
         return Continue() if principal is None else Replace(principal)
 
-    async def _admit_connection(self, admitted: ConnectionPass, value: bytes) -> Principal | None:
+    async def _admit_connection(self, admitted: ConnectionPass, admit: Admit) -> Principal | None:
         """Admit a whole connection, by a task that goes on when the exchange that asked for it does not."""
         if self._tasks is None:
             raise RelayError(Failure(FailureKind.AUTHENTICATION_UNAVAILABLE, Side.RELAY))
         try:
-            return await admitted.admit(self._tasks, partial(self._admit, value))
+            return await admitted.admit(self._tasks, admit)
         except ChecksBusy:
             raise self._unavailable(TokenRefusal.BUSY) from None
 
-    async def _admit(self, value: bytes) -> Principal | None:
+    async def _admit(self, value: bytes, share: CheckShare) -> Principal | None:
         """Check a token, and spend it.
+
+        Args:
+            value: the credentials.
+            share: of the connection that they came on.
 
         Returns:
             Who is admitted, or None when the token is not good.
@@ -156,7 +165,7 @@ class TokenGate:
             RelayError: nobody can say now.
         """
         try:
-            found = await self._spend(value)
+            found = await self._spend(value, share)
         except StoreAway as away:
             is_busy = away.reason is AwayReason.BUSY
             raise self._unavailable(TokenRefusal.BUSY if is_busy else TokenRefusal.STORE_AWAY) from None
@@ -170,7 +179,7 @@ class TokenGate:
         self._metrics.count(Metric.TOKENS_SPENT)
         return Principal(f"token-{found.issuer + 1}", AuthScheme.PRIVATE_TOKEN)
 
-    async def _spend(self, value: bytes) -> Issued | TokenRefusal:
+    async def _spend(self, value: bytes, share: CheckShare) -> Issued | TokenRefusal:
         """All that is done with a token, in order. Raises what its parts do when they cannot say."""
         found = self._read(value)
         if isinstance(found, TokenRefusal):
@@ -179,7 +188,7 @@ class TokenGate:
         token_id = hashlib.sha256(token.input).digest()
         if await self._store.is_spent(token_id, self._limit):
             return TokenRefusal.SPENT
-        if not await self._checks[token.token_type].verify(key, token.input, token.authenticator):
+        if not await self._checks[token.token_type].verify(key, token.input, token.authenticator, share):
             return TokenRefusal.BAD_AUTHENTICATOR
         if not await self._store.spend(token_id, self._limit, issued.expires):
             return TokenRefusal.SPENT

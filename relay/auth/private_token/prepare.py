@@ -66,7 +66,7 @@ def describe_tokens(settings: TokenSettings) -> list[str]:
         ring = KeyRing(number, issuer)
         lines.append(f"{ring.setting}: {issuer.name}, {_describe(partial(_describe_keys, ring))}")
         if issuer.directory is not None:
-            lines.append(f"{ring.setting}: keys of {issuer.directory} are fetched when the relay serves")
+            lines.append(f"{ring.setting}: {_describe(partial(_describe_directory, ring))}")
     if settings.issuers:
         lines.append(f"tokens.context: {settings.context}, {_describe(partial(_describe_context, settings))}")
         lines.append(f"tokens.store: {settings.store.kind}, {_describe(partial(_describe_store, settings.store))}")
@@ -86,6 +86,11 @@ def _describe_keys(ring: KeyRing) -> str:
     return f"keys in its files: {', '.join(counts)}"
 
 
+def _describe_directory(ring: KeyRing) -> str:
+    _check_directory(ring)
+    return f"keys of {ring.settings.directory} are fetched when the relay serves"
+
+
 def _describe_context(settings: TokenSettings) -> str:
     Contexts(settings)
     return "can be used"
@@ -101,18 +106,25 @@ def _describe_store(settings: SpentSettings) -> str:
 
 
 def _trust(ring: KeyRing) -> ssl.SSLContext:
-    """Read the authorities for an issuer's directory, and check its URL as the client that fetches it does."""
-    from relay.auth.private_token.directory import directory_url, make_trust
+    """Read the authorities for an issuer's directory, and check its URL."""
+    from relay.auth.private_token.directory import make_trust
 
-    try:
-        directory_url(ring.settings.directory or "")
-    except ValueError:
-        raise SettingsError(f"{ring.setting}.directory: is no URL that can be fetched") from None
+    _check_directory(ring)
     try:
         return make_trust(ring.settings.ca_file)
     except OSError as error:
         wrong = "holds no certificate" if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
         raise SettingsError(f"{ring.setting}.ca_file: {ring.settings.ca_file} {wrong}") from None
+
+
+def _check_directory(ring: KeyRing) -> None:
+    """Check a directory's URL as the client that fetches it does."""
+    from relay.auth.private_token.directory import directory_url
+
+    try:
+        directory_url(ring.settings.directory or "")
+    except ValueError:
+        raise SettingsError(f"{ring.setting}.directory: is no URL that can be fetched") from None
 
 
 def _make_store(settings: SpentSettings, clock: Callable[[], float]) -> SpentStore:

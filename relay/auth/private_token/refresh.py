@@ -47,10 +47,7 @@ class Refresh:
         Raises:
             ValueError: the directory's URL is none.
         """
-        try:
-            self._url = directory_url(ring.settings.directory or "")
-        except httpx.InvalidURL:
-            raise ValueError("must be an https URL") from None
+        self._url = directory_url(ring.settings.directory or "")
         self._ring = ring
         self._trust = trust
         self._metrics = metrics

@@ -39,6 +39,22 @@ class TrustAnchors:
         found = [zone for zone in self.keys if name.is_subdomain(zone)]
         return max(found, key=len) if found else None
 
+    def is_unsigned(self, name: dns.name.Name) -> bool:
+        """Say whether a name is in an unsigned domain that is below the closest anchor."""
+        anchor = self.closest(name)
+        return anchor is not None and any(
+            name.is_subdomain(domain) and len(domain) > len(anchor) for domain in self.unsigned
+        )
+
+    def may_sign(self, signer: dns.name.Name, name: dns.name.Name) -> bool:
+        """Say whether a zone's signature may count for a name.
+
+        One from above the closest anchor does not: what is known of that zone says nothing about the anchor's
+        (RFC 4035 §4.3, §5.3.1), and whoever forges a signature chooses the signer that it names.
+        """
+        anchor = self.closest(name)
+        return not self.is_unsigned(name) and (anchor is None or signer.is_subdomain(anchor))
+
     def below(self, domain: dns.name.Name) -> TrustAnchors:
         """Return the anchors of a domain and what is below it."""
         kept = {zone: keys for zone, keys in self.keys.items() if zone.is_subdomain(domain)}

@@ -82,7 +82,7 @@ class ValidatingAsker:
 
 
 def _trim(response: dns.message.Message, question: Question) -> None:
-    """Drop what nobody validated, and the proofs unless they were asked for (RFC 4035 §3.2.1)."""
+    """Drop what is left that nobody validated, and the proofs unless they were asked for (RFC 4035 §3.2.1)."""
     response.additional = []
     response.flags &= ~dns.flags.AD
     if not question.do:

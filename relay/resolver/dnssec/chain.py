@@ -24,7 +24,7 @@ import dns.rdtypes.ANY.DNSKEY
 import dns.rdtypes.ANY.DS
 import dns.rrset
 
-from relay.resolver.dnssec.algorithms import has_zone_flag, is_zone_key, usable_ds, why_unusable
+from relay.resolver.dnssec.algorithms import has_zone_flag, usable_ds, why_unusable
 from relay.resolver.dnssec.anchors import TrustAnchors
 from relay.resolver.dnssec.denial import Cut
 from relay.resolver.dnssec.proofs import read_denial
@@ -32,8 +32,8 @@ from relay.resolver.dnssec.sets import find_set, read_sets
 from relay.resolver.dnssec.signatures import Verifier, ZoneKeys, zone_keys
 from relay.resolver.dnssec.verdict import BogusData, InfoCode, Security
 from relay.resolver.dnssec.work import ValidationLimits, Work, WorkSpent
-from relay.resolver.expiring import ExpiringMap
 from relay.resolver.keyed import KeyedLock
+from relay.resolver.sized import SizedMap, size_of_name
 from relay.resolver.upstream import Asker, Question
 
 __all__ = ["TrustChain", "Unsigned"]
@@ -47,6 +47,10 @@ _MIN_TTL = 1.0
 _FAILURE_TTL = 5.0
 "Seconds that a broken chain is remembered (RFC 9520 §3.2)."
 _MAX_DS = 8
+_SIZE = 3 << 20
+"Bytes that steps may take, as estimated: thousands of names, or a hundred zones with as many keys as may be."
+_STEP_SIZE = 250
+_KEY_SIZE = 450
 _FINAL = frozenset({dns.rcode.NOERROR, dns.rcode.NXDOMAIN})
 
 
@@ -87,14 +91,14 @@ class TrustChain:
             anchors: where trust starts.
             verifier: checks signatures.
             limits: the bounds of one question.
-            entries: steps that are kept; the least recently used goes first.
+            entries: steps that are kept, or fewer when their keys are long; the least recently used goes first.
             clock: what the TTLs are taken from.
         """
         self._asker = asker
         self._anchors = anchors
         self._verifier = verifier
         self._limits = limits
-        self._steps: ExpiringMap[dns.name.Name, _Step] = ExpiringMap(entries)
+        self._steps: SizedMap[dns.name.Name, _Step] = SizedMap(entries, _SIZE, _size_of)
         self._turns = KeyedLock()
         self._clock = clock
 
@@ -113,12 +117,12 @@ class TrustChain:
         anchor = self._anchors.closest(name)
         if anchor is None:
             return Unsigned(InfoCode.DNSSEC_INDETERMINATE)
+        if self._anchors.is_unsigned(name):  # before anybody is asked: parents may say that there is no such name
+            return Unsigned()
         trust = await self._step(anchor, partial(self._start, anchor, work, deadline))
         for below in _between(anchor, name):
             if not isinstance(trust, ZoneKeys):
                 break
-            if below in self._anchors.unsigned:
-                return Unsigned()
             step = await self._step(below, partial(self._cross, below, trust, work, deadline))
             if step is _Same.NO_NAME:
                 break
@@ -135,7 +139,7 @@ class TrustChain:
             async with self._turns.hold(name):
                 step = self._steps.get(name, self._clock()) or await self._make(name, make)
         if isinstance(step, BogusData):
-            raise BogusData(InfoCode(step.verdict.info_code or InfoCode.DNSSEC_BOGUS), step.verdict.security)
+            raise step.anew()
         return step
 
     async def _make(self, name: dns.name.Name, make: Callable[[], Awaitable[tuple[_Step, float]]]) -> _Step:
@@ -145,7 +149,7 @@ class TrustChain:
         except WorkSpent:
             raise
         except BogusData as error:
-            step, ttl = error, _FAILURE_TTL
+            step, ttl = error.anew(), _FAILURE_TTL
         self._steps.put(name, step, min(max(ttl, _MIN_TTL), _MAX_TTL), self._clock())
         return step
 
@@ -188,11 +192,12 @@ class TrustChain:
             raise BogusData(InfoCode.DNSKEY_MISSING)
         if not any(has_zone_flag(key) for key in keys.rrset):
             raise BogusData(InfoCode.NO_ZONE_KEY_BIT_SET)
-        entry = zone_keys(zone, (key for key in keys.rrset if any(_is_named(zone, key, ds) for ds in usable)))
-        if not entry.keys:
+        found = zone_keys(zone, keys.rrset)
+        named = tuple((tag, key) for tag, key in found.keys if any(_is_named(zone, tag, key, ds) for ds in usable))
+        if not named:
             raise BogusData(InfoCode.DNSKEY_MISSING)
-        verified = await self._verifier.verify(keys, entry, work)
-        return zone_keys(zone, keys.rrset), min(ttl, verified.ttl)
+        verified = await self._verifier.verify(keys, ZoneKeys(zone, named), work)
+        return found, min(ttl, verified.ttl)
 
     async def _fetch(
         self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType, work: Work, deadline: float
@@ -210,9 +215,15 @@ def _between(zone: dns.name.Name, name: dns.name.Name) -> Iterator[dns.name.Name
         yield name.split(labels)[1]
 
 
-def _is_named(zone: dns.name.Name, key: dns.rdtypes.ANY.DNSKEY.DNSKEY, ds: dns.rdtypes.ANY.DS.DS) -> bool:
-    """Say whether a DS record means this key."""
-    if not is_zone_key(key) or key.algorithm != ds.algorithm or dns.dnssec.key_id(key) != ds.key_tag:
+def _size_of(name: dns.name.Name, step: _Step) -> int:
+    if not isinstance(step, ZoneKeys):
+        return size_of_name(name) + _STEP_SIZE
+    return size_of_name(name) + _STEP_SIZE + sum(_KEY_SIZE + len(key.key) for _, key in step.keys)
+
+
+def _is_named(zone: dns.name.Name, tag: int, key: dns.rdtypes.ANY.DNSKEY.DNSKEY, ds: dns.rdtypes.ANY.DS.DS) -> bool:
+    """Say whether a DS record means this zone key."""
+    if key.algorithm != ds.algorithm or tag != ds.key_tag:
         return False
     try:
         made = dns.dnssec.make_ds(zone, key, ds.digest_type, validating=True)

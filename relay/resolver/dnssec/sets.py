@@ -12,7 +12,7 @@ import dns.rdatatype
 import dns.rdtypes.ANY.RRSIG
 import dns.rrset
 
-__all__ = ["SignedSet", "find_set", "read_sets"]
+__all__ = ["SignedSet", "find_set", "read_sets", "type_of"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -65,3 +65,8 @@ def find_set(sets: Iterable[SignedSet], name: dns.name.Name, rdtype: dns.rdataty
         if signed.rrset.rdtype == rdtype and signed.rrset.name == name:
             return signed
     return None
+
+
+def type_of(rrset: dns.rrset.RRset) -> dns.rdatatype.RdataType:
+    """Return the type of records, or of signatures the type that they cover."""
+    return rrset.covers if rrset.rdtype == dns.rdatatype.RRSIG else rrset.rdtype

@@ -12,13 +12,15 @@ import dns.exception
 import dns.message
 import dns.name
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
+import dns.rrset
 
 from relay.resolver.dnssec.anchors import TrustAnchors
 from relay.resolver.dnssec.chain import TrustChain, Unsigned
 from relay.resolver.dnssec.denial import Proof
 from relay.resolver.dnssec.proofs import read_denial
-from relay.resolver.dnssec.sets import SignedSet, find_set, read_sets
+from relay.resolver.dnssec.sets import SignedSet, find_set, read_sets, type_of
 from relay.resolver.dnssec.signatures import Verifier, ZoneKeys
 from relay.resolver.dnssec.verdict import BogusData, InfoCode, Security, Verdict
 from relay.resolver.dnssec.work import ValidationLimits, Work
@@ -30,6 +32,7 @@ _SECURE = Verdict(Security.SECURE)
 _CHAIN_ENTRIES = 10_000
 "Zones and names whose place in the chain of trust is kept."
 _DENYING = frozenset({dns.rdatatype.NSEC, dns.rdatatype.NSEC3, dns.rdatatype.SOA})
+_PROOFS = frozenset({dns.rdatatype.NSEC, dns.rdatatype.NSEC3})
 _META = frozenset({dns.rdatatype.ANY, dns.rdatatype.RRSIG})
 
 
@@ -55,12 +58,15 @@ class Validator:
         """
         self._limits = ValidationLimits() if limits is None else limits
         self._verifier = Verifier(self._limits, clock)
+        self._anchors = anchors
         self._chain = TrustChain(asker, anchors, self._verifier, self._limits, entries)
 
     async def validate(
         self, question: Question, response: dns.message.Message, deadline: float, work: Work | None = None
     ) -> Verdict:
         """Judge a response. Record sets that hold get the TTL that their signatures allow (RFC 4035 §5.3.3).
+
+        A response that may be believed loses the record sets that were not judged: the verdict is not about them.
 
         Args:
             question: what was asked, with DO and CD.
@@ -76,6 +82,7 @@ class Validator:
         """
         judgement = _Judgement(
             response,
+            self._anchors,
             self._verifier,
             self._chain,
             self._limits,
@@ -85,9 +92,11 @@ class Validator:
         if question.rdtype in _META:
             return Verdict(Security.INDETERMINATE, InfoCode.DNSSEC_INDETERMINATE)
         try:
-            return await judgement.judge(question.name, question.rdtype)
+            verdict = await judgement.judge(question.name, question.rdtype)
         except BogusData as error:
             return error.verdict
+        judgement.drop_unjudged(response)
+        return verdict
 
 
 class _Judgement:
@@ -96,6 +105,7 @@ class _Judgement:
     def __init__(
         self,
         response: dns.message.Message,
+        anchors: TrustAnchors,
         verifier: Verifier,
         chain: TrustChain,
         limits: ValidationLimits,
@@ -105,13 +115,25 @@ class _Judgement:
         self._is_name_error = response.rcode() == dns.rcode.NXDOMAIN
         self._answer = read_sets(response.answer, limits.signatures_per_set)
         self._authority = read_sets(response.authority, limits.signatures_per_set)
-        is_denied = any(signed.rrset.rdtype in _DENYING for signed in self._authority)
-        self._is_partial = not self._is_name_error and not is_denied
+        has_soa = any(signed.rrset.rdtype == dns.rdatatype.SOA for signed in self._authority)
+        self._is_partial = not self._is_name_error and not has_soa  # as the reader sees it, who asks on
+        self._anchors = anchors
         self._verifier = verifier
         self._chain = chain
         self._limits = limits
         self._work = work
         self._deadline = deadline
+        self._judged: set[tuple[dns.name.Name, dns.rdatatype.RdataType]] = set()
+
+    def drop_unjudged(self, response: dns.message.Message) -> None:
+        """Leave what the verdict is about, with its signatures, and the records that deny."""
+        response.answer = [rrset for rrset in response.answer if self._is_judged(rrset)]
+        response.authority = [
+            rrset for rrset in response.authority if self._is_judged(rrset) or type_of(rrset) in _PROOFS
+        ]
+
+    def _is_judged(self, rrset: dns.rrset.RRset) -> bool:
+        return rrset.rdclass == dns.rdataclass.IN and (rrset.name, type_of(rrset)) in self._judged
 
     async def judge(self, asked: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> Verdict:
         """Follow the answer from the name that was asked to its end, or to an alias that it says no more of."""
@@ -145,7 +167,10 @@ class _Judgement:
                 made = find_set(self._answer, name, dns.rdatatype.CNAME)
                 if made is None or made.rrset[0].target != target:
                     raise BogusData(InfoCode.DNSSEC_BOGUS)
-                return target, await self._judge_set(signed)
+                verdict = await self._judge_set(signed)
+                made.rrset.ttl = min(made.rrset.ttl, signed.rrset.ttl)  # nobody signed it (RFC 6672 §5.3.1)
+                self._judged.add((name, dns.rdatatype.CNAME))
+                return target, verdict
         alias = find_set(self._answer, name, dns.rdatatype.CNAME)
         if alias is None:
             return None
@@ -154,9 +179,13 @@ class _Judgement:
     async def _judge_set(self, signed: SignedSet) -> Verdict:
         """Validate records that are there (RFC 4035 §5.3)."""
         owner = signed.rrset.name
+        self._judged.add((owner, signed.rrset.rdtype))
         is_parents = signed.rrset.rdtype == dns.rdatatype.DS and owner != dns.name.root
+        place = owner.parent() if is_parents else owner
         signer = signed.signer(above=is_parents)
-        trust = await self._trust(signer, owner, above=is_parents)
+        if signer is not None and not self._anchors.may_sign(signer, place):
+            signer = None
+        trust = await self._chain.find(place if signer is None else signer, self._work, self._deadline)
         if isinstance(trust, Unsigned):
             return Verdict(Security.INSECURE, trust.info_code)
         if signer is None:
@@ -172,9 +201,12 @@ class _Judgement:
     async def _judge_absence(self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType) -> Verdict:
         """Validate that there is nothing (RFC 4035 §5.4)."""
         is_parents = rdtype == dns.rdatatype.DS and name != dns.name.root
-        signer = self._denier(name, above=is_parents)
-        trust = await self._trust(signer, name, above=is_parents)
+        place = name.parent() if is_parents else name
+        signer = self._denier(place)
+        trust = await self._chain.find(place if signer is None else signer, self._work, self._deadline)
         if isinstance(trust, Unsigned):
+            zones = [soa.rrset.name for soa in self._authority if soa.rrset.rdtype == dns.rdatatype.SOA]
+            self._judged.update((zone, dns.rdatatype.SOA) for zone in zones if name.is_subdomain(zone))
             return Verdict(Security.INSECURE, trust.info_code)
         if signer is None:
             is_there = any(signed.rrset.rdtype in _DENYING for signed in self._authority)
@@ -188,21 +220,17 @@ class _Judgement:
         soa = find_set(self._authority, zone.zone, dns.rdatatype.SOA)
         if soa is not None:
             soa.rrset.ttl = int((await self._verifier.verify(soa, zone, self._work)).ttl)
+            self._judged.add((zone.zone, dns.rdatatype.SOA))
 
-    def _denier(self, name: dns.name.Name, *, above: bool) -> dns.name.Name | None:
+    def _denier(self, name: dns.name.Name) -> dns.name.Name | None:
         """Return the deepest zone that says it signed the authority section and that the name is in."""
         zones: Sequence[dns.name.Name] = [
             zone
             for signed in self._authority
             if signed.rrset.rdtype in _DENYING and (zone := signed.signer()) is not None
-            if name.is_subdomain(zone) and not (above and zone == name)
+            if name.is_subdomain(zone) and self._anchors.may_sign(zone, name)
         ]
         return max(zones, key=len) if zones else None
-
-    async def _trust(self, signer: dns.name.Name | None, name: dns.name.Name, *, above: bool) -> ZoneKeys | Unsigned:
-        """Find the signer's keys; without a signer, learn whether there should be one."""
-        place = (name.parent() if above else name) if signer is None else signer
-        return await self._chain.find(place, self._work, self._deadline)
 
 
 def _weaker(one: Verdict, other: Verdict) -> Verdict:

@@ -59,3 +59,8 @@ class BogusData(Exception):
     def __init__(self, info_code: InfoCode, security: Security = Security.BOGUS) -> None:
         super().__init__(info_code.name)
         self.verdict = Verdict(security, info_code)
+        self._info_code = info_code
+
+    def anew(self) -> BogusData:
+        """Return the same, not raised yet: one that was holds on to the frames on its way, responses and all."""
+        return BogusData(self._info_code, self.verdict.security)

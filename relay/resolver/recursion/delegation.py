@@ -13,14 +13,16 @@ import dns.rdatatype
 import dns.rrset
 
 from masque.target import IPAddress
-from relay.resolver.expiring import ExpiringMap
 from relay.resolver.recursion.limits import RecursionLimits
+from relay.resolver.sized import ADDRESS_SIZE, SizedMap, size_of_name
 
 __all__ = ["Delegation", "DelegationCache", "read_delegation"]
 
 _MAX_TTL = 86_400.0
 "Seconds that a delegation is believed at most, so that a zone can move."
 _MIN_TTL = 5.0
+_CACHE_SIZE = 3 << 20
+"Bytes that delegations may take, as estimated: a thousand or two, or a hundred of the largest."
 _ADDRESS_TYPES = (dns.rdatatype.A, dns.rdatatype.AAAA)
 
 
@@ -37,10 +39,10 @@ class Delegation:
 
 
 class DelegationCache:
-    """Delegations by zone. Bounded."""
+    """Delegations by zone. Bounded in number and in bytes."""
 
-    def __init__(self, entries: int) -> None:
-        self._zones: ExpiringMap[dns.name.Name, Delegation] = ExpiringMap(entries)
+    def __init__(self, entries: int, size: int = _CACHE_SIZE) -> None:
+        self._zones: SizedMap[dns.name.Name, Delegation] = SizedMap(entries, size, _size_of)
 
     def put(self, delegation: Delegation, now: float) -> None:
         """Keep a delegation."""
@@ -80,3 +82,8 @@ def read_delegation(
             found[rrset.name] += addresses
             ttl = min(ttl, rrset.ttl)
     return Delegation(servers.name, found, float(ttl))
+
+
+def _size_of(zone: dns.name.Name, delegation: Delegation) -> int:
+    servers = delegation.servers.items()
+    return size_of_name(zone) + sum(size_of_name(name) + ADDRESS_SIZE * (1 + len(found)) for name, found in servers)

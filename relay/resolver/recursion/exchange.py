@@ -25,6 +25,7 @@ __all__ = ["ask_server"]
 _LARGEST = 65535
 _MISMATCHES = 8
 "Datagrams that fit nothing before a server counts as silent: a guesser gets few guesses."
+_FINAL = frozenset({dns.rcode.NOERROR, dns.rcode.NXDOMAIN})
 _NO_EDNS = frozenset({dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.BADVERS})
 
 
@@ -40,7 +41,7 @@ async def ask_server(
         has_edns: whether to use EDNS; without, no signatures come.
 
     Returns:
-        The response, and whether the server took EDNS.
+        The response, and whether the server took EDNS. One that refused it and then answered did not.
 
     Raises:
         OSError: the server cannot be reached.
@@ -55,7 +56,8 @@ async def ask_server(
         response = await _over_tcp(query, server)
     if has_edns and response.edns < 0 and response.rcode() in _NO_EDNS:
         before_retry()
-        return (await ask_server(server, question, before_retry, has_edns=False))[0], False
+        plain, _ = await ask_server(server, question, before_retry, has_edns=False)
+        return plain, plain.rcode() not in _FINAL  # an error both times is not about EDNS
     return response, has_edns
 
 

@@ -5,8 +5,8 @@ What counts is the zone that was asked: records outside of it are dropped, where
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import dns.flags
@@ -21,7 +21,7 @@ from relay.resolver.recursion.delegation import Delegation, read_delegation
 from relay.resolver.recursion.limits import RecursionLimits
 from relay.resolver.upstream import Question
 
-__all__ = ["Finding", "Kind", "read_response"]
+__all__ = ["Finding", "Kind", "cut_at", "is_below", "read_response"]
 
 _KEPT = frozenset({dns.rdatatype.SOA, dns.rdatatype.NSEC, dns.rdatatype.NSEC3, dns.rdatatype.RRSIG})
 
@@ -103,6 +103,26 @@ def read_response(
     return _read_referral(response, zone, name, limits) or Finding(Kind.NO_DATA, name, (), authority)
 
 
+def is_below(name: dns.name.Name, domains: Set[dns.name.Name]) -> bool:
+    """Say whether a name is in one of these domains."""
+    return any(name.is_subdomain(domain) for domain in domains)
+
+
+def cut_at(finding: Finding, question: Question, domains: Set[dns.name.Name]) -> Finding:
+    """End an answer with the first alias that leads into one of these domains, whatever follows it."""
+    if question.rdtype == dns.rdatatype.CNAME or not domains:
+        return finding
+    hops = 0
+    for place, rrset in enumerate(finding.answer):
+        if rrset.rdtype != dns.rdatatype.CNAME:
+            continue
+        hops += 1
+        if is_below(rrset[0].target, domains):
+            kept = [*finding.answer[:place], *_with_signatures(list(finding.answer), [rrset])]
+            return replace(finding, kind=Kind.ALIAS, end=rrset[0].target, answer=tuple(kept), hops=hops)
+    return finding
+
+
 def _read_referral(
     response: dns.message.Message, zone: dns.name.Name, name: dns.name.Name, limits: RecursionLimits
 ) -> Finding | None:
@@ -126,7 +146,8 @@ def _follow(
 ) -> tuple[list[dns.rrset.RRset], dns.name.Name]:
     """Collect the records from a name to the end of its aliases, DNAME records included (RFC 6672 §3.2)."""
     by_key = {(rrset.name, rrset.rdtype): rrset for rrset in inside if rrset.rdtype != dns.rdatatype.RRSIG}
-    renamings = [rrset for rrset in inside if rrset.rdtype == dns.rdatatype.DNAME]
+    # Nothing is below a renamed name (RFC 6672 §2.4), so an honest answer has no more of them than aliases.
+    renamings = [rrset for rrset in inside if rrset.rdtype == dns.rdatatype.DNAME][: limit + 1]
     chain: list[dns.rrset.RRset] = []
     for _ in range(limit + 1):
         found = by_key.get((name, rdtype))
@@ -135,7 +156,9 @@ def _follow(
         alias = by_key.get((name, dns.rdatatype.CNAME))
         if alias is None:
             break
-        chain += [rrset for rrset in renamings if name.is_subdomain(rrset.name) and rrset not in chain]
+        renaming = next((rrset for rrset in renamings if name.is_subdomain(rrset.name) and name != rrset.name), None)
+        if renaming is not None and not any(rrset is renaming for rrset in chain):
+            chain.append(renaming)
         chain.append(alias)
         name = alias[0].target
     return chain, name

@@ -6,8 +6,7 @@ it learns of servers; answers are kept by whoever asks it.
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_address
@@ -22,14 +21,15 @@ import dns.rrset
 
 from masque.target import IPAddress
 from relay.errors import Failure, FailureKind, RelayError, Side
-from relay.resolver.expiring import ExpiringMap
 from relay.resolver.keyed import KeyedLock
 from relay.resolver.recursion.delegation import Delegation, DelegationCache, read_delegation
 from relay.resolver.recursion.limits import NoAuthority, RecursionLimits, Spending, spending_for
 from relay.resolver.recursion.minimise import next_name
-from relay.resolver.recursion.reading import Finding, Kind
+from relay.resolver.recursion.reach import Reach
+from relay.resolver.recursion.reading import Finding, Kind, cut_at, is_below
 from relay.resolver.recursion.servers import ServerBook
 from relay.resolver.recursion.zones import ZoneServers
+from relay.resolver.sized import ADDRESS_SIZE, SizedMap, size_of_name
 from relay.resolver.upstream import Answer, Question
 from relay.telemetry import Metrics, NoMetrics
 
@@ -37,9 +37,13 @@ __all__ = ["Recursor"]
 
 _DNS_PORT = 53
 _ENTRIES = 10_000
-"Zones, servers and servers' addresses that are remembered, each."
+"Zones, servers and servers' addresses that are remembered, each; fewer when they take more bytes than they may."
+_ADDRESSES_SIZE = 1 << 20
+"Bytes that servers' addresses may take, as estimated."
 _NO_AUTHORITY = 22
 "No Reachable Authority (RFC 8914 §4.23)."
+_UNPRIMED_TTL = 60.0
+"Seconds until root servers that did not say who they are are asked again."
 _MAX_ADDRESS_TTL = 86_400.0
 _MIN_ADDRESS_TTL = 30.0
 _DENIALS = frozenset({dns.rdatatype.NSEC, dns.rdatatype.NSEC3, dns.rdatatype.RRSIG})
@@ -59,9 +63,13 @@ class _Journey:
 
     def add(self, finding: Finding) -> None:
         """Keep a finding's records; of the authority section's, only proofs outlast the next alias."""
-        self.authority = [rrset for rrset in self.authority if rrset.rdtype in _DENIALS]
+        self.drop_soa()
         self.authority += [rrset for rrset in finding.authority if rrset not in self.authority]
         self.answer += [rrset for rrset in finding.answer if rrset not in self.answer]
+
+    def drop_soa(self) -> None:
+        """Keep the proofs alone: the answer ends with an alias, and says nothing of what it leads to."""
+        self.authority = [rrset for rrset in self.authority if rrset.rdtype in _DENIALS]
 
 
 class Recursor:
@@ -75,6 +83,7 @@ class Recursor:
         metrics: Metrics | None = None,
         port: int = _DNS_PORT,
         entries: int = _ENTRIES,
+        routed: Iterable[dns.name.Name] = (),
     ) -> None:
         """Make a resolver that knows the hints only.
 
@@ -85,19 +94,22 @@ class Recursor:
             metrics: where queries are counted.
             port: of all servers.
             entries: zones, servers and servers' addresses that are remembered, each.
+            routed: domains that others are asked for. An alias that leads into one ends the answer: whoever asks
+                goes on from there.
         """
         self._hints = hints
         self._limits = RecursionLimits() if limits is None else limits
         roots = [address for addresses in hints.servers.values() for address in addresses]
-        is_private = any(not _is_global(address) for address in roots)
-        may_ask: Callable[[IPAddress], bool] = _is_unicast if is_private else _is_global
+        self._reach = Reach(roots)
         self._zones = ZoneServers(
-            ServerBook(entries, self._limits), self._limits, metrics or NoMetrics(), port, may_ask
+            ServerBook(entries, self._limits), self._limits, metrics or NoMetrics(), port, self._reach.may_ask
         )
         self._delegations = DelegationCache(entries)
-        self._addresses: ExpiringMap[dns.name.Name, tuple[IPAddress, ...]] = ExpiringMap(entries)
+        self._addresses: SizedMap[dns.name.Name, tuple[IPAddress, ...]] = SizedMap(
+            entries, _ADDRESSES_SIZE, lambda name, found: size_of_name(name) + ADDRESS_SIZE * len(found)
+        )
         self._turns = KeyedLock()
-        self._families = _families()
+        self._routed = frozenset(routed)
 
     async def ask(self, question: Question, deadline: float) -> Answer:
         """Find the answer to a question.
@@ -128,7 +140,7 @@ class Recursor:
         """Follow aliases until the name at the end is answered."""
         question, hops = journey.question, 0
         while True:
-            finding = await self._find(question, journey)
+            finding = cut_at(await self._find(question, journey), question, self._routed)
             journey.add(finding)
             hops += finding.hops
             if finding.kind is not Kind.ALIAS:
@@ -137,6 +149,9 @@ class Recursor:
                 return
             if hops > self._limits.aliases:
                 raise NoAuthority
+            if is_below(finding.end, self._routed):
+                journey.drop_soa()
+                return
             question = replace(question, name=finding.end)
 
     async def _find(self, question: Question, journey: _Journey) -> Finding:
@@ -182,13 +197,18 @@ class Recursor:
             if found is not None:
                 return found
             question = Question(dns.name.root, dns.rdatatype.NS)
-            finding, response = await self._ask_zone(self._hints, question, journey)
-            primed = self._hints
-            for rrset in finding.answer:
-                if rrset.rdtype == dns.rdatatype.NS and rrset.name == dns.name.root:
-                    primed = read_delegation(rrset, response, dns.name.root, self._limits)
-            if not any(primed.servers.values()):
-                primed = self._hints
+            primed = replace(self._hints, ttl=_UNPRIMED_TTL)
+            try:
+                finding, response = await self._ask_zone(self._hints, question, journey)
+            except NoAuthority:
+                if journey.spending.is_spent:
+                    raise  # says nothing of the servers
+            else:
+                for rrset in finding.answer:
+                    if rrset.rdtype == dns.rdatatype.NS and rrset.name == dns.name.root:
+                        listed = read_delegation(rrset, response, dns.name.root, self._limits)
+                        if any(self._reach.may_ask(one) for found in listed.servers.values() for one in found):
+                            primed = listed
             self._delegations.put(primed, anyio.current_time())
             return primed
 
@@ -207,7 +227,7 @@ class Recursor:
             return ()
         ttl = _MIN_ADDRESS_TTL
         found = ()
-        for rdtype in self._families:
+        for rdtype in self._reach.types:
             inner = _Journey(Question(server, rdtype), journey.spending, journey.looked_up | {server})
             try:
                 await self._resolve(inner)
@@ -236,30 +256,3 @@ def _write(journey: _Journey) -> dns.message.Message:
             for record in rrset:
                 written.add(record, rrset.ttl)
     return response
-
-
-def _is_unicast(address: IPAddress) -> bool:
-    return not address.is_multicast and not address.is_unspecified
-
-
-def _is_global(address: IPAddress) -> bool:
-    """Say whether an address is globally reachable; one that holds another inside is not asked at all."""
-    if address.version == 6 and (address.ipv4_mapped or address.sixtofour or address.teredo):
-        return False
-    return address.is_global and not address.is_multicast
-
-
-def _families() -> tuple[dns.rdatatype.RdataType, ...]:
-    """Return the address types worth looking up: those of the families that this machine has a route for."""
-    found = []
-    for family, rdtype, probe in (
-        (socket.AF_INET, dns.rdatatype.A, "192.0.2.1"),
-        (socket.AF_INET6, dns.rdatatype.AAAA, "2001:db8::1"),
-    ):
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as sock:
-                sock.connect((probe, 9))  # chooses a route; nothing is sent
-            found.append(rdtype)
-        except OSError:
-            continue
-    return tuple(found) or (dns.rdatatype.A,)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import dns.name
 
 from masque.target import IPAddress
-from relay.resolver.expiring import ExpiringMap
 from relay.resolver.recursion.limits import RecursionLimits
+from relay.resolver.sized import ADDRESS_SIZE, SizedMap, size_of_name
 
 __all__ = ["ServerBook"]
 
@@ -21,9 +21,14 @@ _FORGOTTEN = 900.0
 "Seconds after which a server is unknown again."
 _LAME = 600.0
 "Seconds that a server is asked last about a zone that it does not serve."
+_NO_EDNS = 300.0
+"Seconds that a server is asked without EDNS."
 _BAND = 0.04
 "Seconds in which servers count as equally fast, and one of them is drawn."
 _MAX_BACKOFF = 60.0
+_SERVER_SIZE = 200
+_SIZE = 1 << 20
+"Bytes that servers may take, as estimated, and servers' zones as many."
 _random = secrets.SystemRandom()
 
 
@@ -34,7 +39,7 @@ class _Server:
     rtt: float | None = None
     failures: int = 0
     silent_until: float = 0.0
-    knows_edns: bool = True
+    no_edns_until: float = 0.0
 
 
 class ServerBook:
@@ -48,8 +53,12 @@ class ServerBook:
             limits: how long servers may take.
         """
         self._limits = limits
-        self._servers: ExpiringMap[IPAddress, _Server] = ExpiringMap(entries)
-        self._lame: ExpiringMap[tuple[IPAddress, dns.name.Name], bool] = ExpiringMap(entries)
+        self._servers: SizedMap[IPAddress, _Server] = SizedMap(
+            entries, _SIZE, lambda _address, _server: ADDRESS_SIZE + _SERVER_SIZE
+        )
+        self._lame: SizedMap[tuple[IPAddress, dns.name.Name], bool] = SizedMap(
+            entries, _SIZE, lambda key, _is_lame: ADDRESS_SIZE + size_of_name(key[1])
+        )
 
     def order(self, addresses: Iterable[IPAddress], zone: dns.name.Name, now: float) -> list[IPAddress]:
         """Return a zone's servers, the one to ask first first."""
@@ -66,7 +75,7 @@ class ServerBook:
     def knows_edns(self, address: IPAddress, now: float) -> bool:
         """Say whether a server may be asked with EDNS(0) (RFC 6891 §6.2.2)."""
         server = self._servers.get(address, now)
-        return server is None or server.knows_edns
+        return server is None or server.no_edns_until <= now
 
     def note_answer(self, address: IPAddress, seconds: float, now: float) -> None:
         """Remember that a server answered."""
@@ -83,8 +92,11 @@ class ServerBook:
             server.silent_until = now + min(1 << min(server.failures, 10), _MAX_BACKOFF)
 
     def note_no_edns(self, address: IPAddress, now: float) -> None:
-        """Remember that a server does not understand EDNS(0)."""
-        self._server(address, now).knows_edns = False
+        """Remember for a while that a server does not understand EDNS(0); its answers do not make it longer.
+
+        Without EDNS no signatures come, so a mistake must not last (RFC 6891 §6.2.2).
+        """
+        self._server(address, now).no_edns_until = now + _NO_EDNS
 
     def note_lame(self, address: IPAddress, zone: dns.name.Name, now: float) -> None:
         """Remember that a server does not seem to serve a zone.

@@ -13,17 +13,23 @@ import dns.exception
 import dns.message
 
 from relay.resolver.query import Mismatch, Query
+from relay.telemetry import get_logger
 
-__all__ = ["Closed", "Connection"]
+__all__ = ["Closed", "Connection", "Unseen"]
 
+_log = get_logger()
 _SILENCE = 1.0
 "Seconds without a byte after which a question that was given up puts the connection under suspicion."
 _MISMATCHES = 32
-"Responses to nothing that was asked; more close the connection."
+"Responses to nothing that was asked, beyond the good ones; more close the connection."
 
 
 class Closed(ConnectionError):
     """The connection ended before the response came. It may not have seen the question."""
+
+
+class Unseen(Closed):
+    """The upstream has not looked at the question, and said so: it may be asked again, here or elsewhere."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,13 +59,15 @@ class Connection(ABC):
         "Whether it takes further questions."
 
     async def ask(self, query: Query) -> dns.message.Message:
-        """Send a query and wait for its response.
+        """Send a query, as soon as the upstream takes one more, and wait for its response.
 
         Raises:
+            Unseen: the upstream did not look at it.
             Closed: the connection ended first.
             OSError: the upstream refuses, or breaks the transport's rules.
             dns.exception.DNSException: the response is malformed or too long.
         """
+        await self._room()
         now = self._loop.time()
         future: asyncio.Future[dns.message.Message] = self._loop.create_future()
         key = self._send(query)
@@ -78,6 +86,9 @@ class Connection(ABC):
         except (OSError, EOFError, dns.exception.DNSException) as exc:
             if not isinstance(exc, ConnectionError | EOFError):
                 error = exc
+        except Exception as exc:  # noqa: BLE001 - what an upstream sent must not end the worker's other tasks
+            _log.warning("upstream_connection_broke", exception_type=type(exc).__name__)
+            error = OSError("the connection broke")
         finally:
             self.is_open = False
             self._close()
@@ -90,6 +101,13 @@ class Connection(ABC):
     def questions(self) -> int:
         """Questions under way."""
         return len(self._pending)
+
+    async def _room(self) -> None:  # noqa: B027 - most transports always have some
+        """Wait until the upstream takes one question more.
+
+        Raises:
+            Unseen: it never will.
+        """
 
     @abstractmethod
     def _send(self, query: Query) -> int:
@@ -131,6 +149,7 @@ class Connection(ABC):
             return
         for rrset in (*message.answer, *message.authority):
             rrset.ttl = max(0, rrset.ttl - age)
+        self._mismatches = max(0, self._mismatches - 1)
         del self._pending[key]
         if not pending.future.done():
             pending.future.set_result(message)
@@ -143,8 +162,6 @@ class Connection(ABC):
 
     def _given_up(self, key: int, sent_at: float) -> None:
         """Somebody waits no longer. When nothing was heard all the while, further questions go elsewhere."""
-        if not self.is_open:
-            return
         self._cancel(key)
         if self._loop.time() - max(self._heard_at, sent_at) >= _SILENCE:
             self.is_open = False

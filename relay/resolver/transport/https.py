@@ -13,7 +13,7 @@ import h2.events
 import h2.exceptions
 
 from relay.resolver.query import MAX_SIGNED_MESSAGE, Query
-from relay.resolver.transport.connection import Closed, Connection
+from relay.resolver.transport.connection import Closed, Connection, Unseen
 from relay.resolver.transport.stream import open_stream
 from relay.settings import Upstream
 
@@ -32,6 +32,17 @@ class _Response:
     body: bytearray = field(default_factory=bytearray)
 
 
+class _GracefulMachine(h2.connection.H2ConnectionStateMachine):
+    """A connection's state that outlasts a GOAWAY: what is under way goes on (RFC 9113 §6.8). The library's ends."""
+
+    def process_input(self, input_: h2.connection.ConnectionInputs) -> list[h2.events.Event]:
+        before = self.state
+        events = super().process_input(input_)
+        if input_ is h2.connection.ConnectionInputs.RECV_GOAWAY:
+            self.state = before
+        return events
+
+
 class HttpsConnection(Connection):
     """Queries as POST requests; the id is 0, which the stream makes up for (RFC 8484 §4.1)."""
 
@@ -42,8 +53,10 @@ class HttpsConnection(Connection):
         super().__init__(idle)
         self._reader = reader
         self._writer = writer
-        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        self._h2.state_machine = _GracefulMachine()
         self._h2.initiate_connection()
+        self._freed = asyncio.Event()
         self._responses: dict[int, _Response] = {}
         authority = (
             upstream.server_name if upstream.name or upstream.address.version == 4 else f"[{upstream.address}]"
@@ -59,11 +72,17 @@ class HttpsConnection(Connection):
         ]
         self._flush()
 
+    async def _room(self) -> None:
+        """Wait until the upstream takes one stream more (RFC 9113 §5.1.2)."""
+        while self.is_open and self._h2.open_outbound_streams >= self._h2.remote_settings.max_concurrent_streams:
+            self._freed.clear()
+            await self._freed.wait()
+        if not self.is_open:
+            raise Unseen
+
     def _send(self, query: Query) -> int:
         try:
             stream = self._h2.get_next_available_stream_id()
-            if self._h2.open_outbound_streams >= self._h2.remote_settings.max_concurrent_streams:
-                raise OSError("the upstream takes no more questions at once")
             self._h2.send_headers(stream, [*self._head, ("content-length", str(len(query.wire)))])
             self._h2.send_data(stream, query.wire, end_stream=True)
         except h2.exceptions.ProtocolError:
@@ -72,6 +91,10 @@ class HttpsConnection(Connection):
         self._responses[stream] = _Response()
         self._flush()
         return stream
+
+    def _given_up(self, key: int, sent_at: float) -> None:
+        super()._given_up(key, sent_at)
+        self._freed.set()
 
     def _cancel(self, key: int) -> None:
         self._responses.pop(key, None)
@@ -100,6 +123,9 @@ class HttpsConnection(Connection):
             except h2.exceptions.ProtocolError:
                 raise OSError("the upstream breaks the rules of HTTP/2") from None
             self._flush()
+            self._freed.set()
+            if not self.is_open and not self._pending:
+                return
 
     def _on_event(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ConnectionTerminated):
@@ -119,7 +145,8 @@ class HttpsConnection(Connection):
                 self._cancel(stream)
         elif isinstance(event, h2.events.StreamReset):
             del self._responses[stream]
-            self._fail(stream, OSError("the upstream refuses the request"))
+            is_unseen = event.error_code == h2.errors.ErrorCodes.REFUSED_STREAM  # RFC 9113 §8.7
+            self._fail(stream, Unseen() if is_unseen else OSError("the upstream refuses the request"))
         elif isinstance(event, h2.events.StreamEnded):
             del self._responses[stream]
             if response.is_good:
@@ -130,7 +157,8 @@ class HttpsConnection(Connection):
         """No further questions; those that the upstream has not looked at are asked elsewhere (RFC 9113 §6.8)."""
         self.is_open = False
         for stream in [one for one in self._pending if one > last]:
-            self._fail(stream, Closed())
+            self._responses.pop(stream, None)
+            self._fail(stream, Unseen())
 
     def _flush(self) -> None:
         data = self._h2.data_to_send()
@@ -138,14 +166,16 @@ class HttpsConnection(Connection):
             self._writer.write(data)
 
     def _close(self) -> None:
+        self._freed.set()
         self._writer.transport.abort()  # nobody waits, and a TLS peer could take long over its goodbye
 
 
-def _read_head(response: _Response, fields: dict[str | bytes, str | bytes]) -> None:
-    media_type = str(fields.get("content-type", "")).partition(";")[0].strip().lower()
-    response.is_good = fields.get(":status") == "200" and media_type == _MEDIA_TYPE
-    age = str(fields.get("age", "0"))
-    response.age = int(age) if age.isascii() and age.isdigit() and len(age) < 10 else 0
+def _read_head(response: _Response, fields: dict[bytes, bytes]) -> None:
+    """Note what the header fields say. They are bytes: a server may send any (RFC 9110 §5.5)."""
+    media_type = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    response.is_good = fields.get(b":status") == b"200" and media_type == _MEDIA_TYPE.encode()
+    age = fields.get(b"age", b"0")
+    response.age = int(age) if age.isdigit() and len(age) < 10 else 0
 
 
 async def connect_https(upstream: Upstream, context: ssl.SSLContext, idle: float) -> HttpsConnection:

@@ -150,6 +150,9 @@ class QuicUpstreamConnection(Connection):
 async def connect_quic(upstream: Upstream, idle: float) -> QuicUpstreamConnection:
     """Begin a connection for DNS over QUIC; a handshake that fails shows when a question is asked.
 
+    The library reads the trusted certificates anew at each handshake, and takes no store made before: 3 to 4 ms on
+    the loop for those of a system, much less for a `ca_file`.
+
     Raises:
         OSError: there is no route to the upstream.
     """

@@ -9,12 +9,14 @@ import anyio.abc
 import dns.message
 
 from relay.resolver.query import Query
-from relay.resolver.transport.connection import Closed, Connection
+from relay.resolver.transport.connection import Closed, Connection, Unseen
 
 __all__ = ["SharedConnection"]
 
 _AT_ONCE = 128
 "Questions under way with one upstream; further ones wait."
+_TRIES = 5
+"Attempts at a question that the upstream did not look at."
 
 
 class SharedConnection:
@@ -34,21 +36,26 @@ class SharedConnection:
         self._connection: Connection | None = None
 
     async def ask(self, query: Query) -> dns.message.Message:
-        """Send a query and wait for its response, once more when a kept connection turns out to have ended.
+        """Send a query and wait for its response.
+
+        It is sent once more when a kept connection turns out to have ended, and a few times more while the upstream
+        says that it has not looked at it.
 
         Raises:
             OSError: the upstream cannot be reached, or breaks its transport's rules.
             dns.exception.DNSException: the response is malformed or too long.
         """
         async with self._limiter:
-            connection, is_new = await self._connected()
-            try:
-                return await connection.ask(query)
-            except Closed:
-                if is_new:
-                    raise
-            connection, _ = await self._connected()
-            return await connection.ask(query)
+            for number in range(_TRIES):
+                connection, is_new = await self._connected()
+                try:
+                    return await connection.ask(query)
+                except Unseen:
+                    continue
+                except Closed:
+                    if is_new or number:
+                        raise
+        raise Closed
 
     async def _connected(self) -> tuple[Connection, bool]:
         """Return an open connection, and whether it was made for this question."""

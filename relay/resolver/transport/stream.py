@@ -13,6 +13,10 @@ from relay.settings import Upstream
 __all__ = ["StreamConnection", "connect_stream", "open_stream"]
 
 _LARGEST = 65535
+_MESSAGE_TIME = 5.0
+"Seconds from a message's length to its end."
+_GIVEN_UP = 4096
+"Ids of questions that were given up and may still be answered; the oldest is forgotten first."
 
 
 class StreamConnection(Connection):
@@ -24,6 +28,7 @@ class StreamConnection(Connection):
         self._reader = reader
         self._writer = writer
         self._ident = secrets.randbelow(1 << 16)
+        self._late: dict[int, None] = {}
 
     def _send(self, query: Query) -> int:
         ident = self._next_ident()
@@ -31,11 +36,17 @@ class StreamConnection(Connection):
         self._writer.write(len(wire).to_bytes(2, "big") + wire)
         return ident
 
+    def _cancel(self, key: int) -> None:
+        """Remember the id: the answer will come all the same, and is no fault of the upstream's."""
+        self._late[key] = None
+        if len(self._late) > _GIVEN_UP:
+            del self._late[next(iter(self._late))]
+
     def _next_ident(self) -> int:
-        """Choose an id that no question under way has; they are few."""
+        """Choose an id that no question under way has, and none whose answer may be late; they are few."""
         while True:
             self._ident = (self._ident + 1) & 0xFFFF
-            if self._ident not in self._pending:
+            if self._ident not in self._pending and self._ident not in self._late:
                 return self._ident
 
     async def _receive(self) -> None:
@@ -47,9 +58,14 @@ class StreamConnection(Connection):
                 if not self._pending:
                     return
                 continue
-            wire = await self._reader.readexactly(size)
+            async with asyncio.timeout(_MESSAGE_TIME):
+                wire = await self._reader.readexactly(size)
             self._heard()
-            self._settle(int.from_bytes(wire[:2], "big"), wire, int.from_bytes(wire[:2], "big"))
+            ident = int.from_bytes(wire[:2], "big")
+            if self._late.pop(ident, ident) is not None:
+                self._settle(ident, wire, ident)
+            if not self.is_open and not self._pending:
+                return
 
     def _close(self) -> None:
         self._writer.transport.abort()  # nobody waits, and a TLS peer could take long over its goodbye

@@ -59,7 +59,8 @@ class ResolverSettings(Branch):
     timeout: Annotated[Duration, lasting(0.05, 60)] = timedelta(seconds=5)
     """How long a name may take in all, over all upstreams."""
     max_queries: Annotated[int, within(1, 65536)] = 512
-    """Questions that may be under way at the same time."""
+    """Questions that may be under way at the same time. A name is two; one connection may have a 64th of this number
+    of names under way, at least 4."""
     cache_entries: Annotated[int, within(0, 10_000_000)] = 10_000
     """Answers kept; the least recently used goes first."""
     cache_size: Annotated[ByteSize, sized(0, 4096 * MIB)] = ByteSize(32 * MIB)
@@ -79,7 +80,8 @@ class ResolverSettings(Branch):
     mixed_case: bool = False
     """Ask over UDP with letters of random case, and take no answer that has others; some upstreams change it."""
     client_subnet: bool = False
-    """Tell upstreams the network of the egress location (RFC 7871), where one is chosen; never a client's."""
+    """Tell upstreams the network of the egress location (RFC 7871), never a client's. Does nothing unless a hook puts
+    an `EgressSubnet` into the exchange's context; the relay's own egress does not."""
     connection_idle: Annotated[Duration, lasting(0.1, 600)] = timedelta(seconds=30)
     """How long an unused connection to an upstream is kept."""
 

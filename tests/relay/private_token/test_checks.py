@@ -18,7 +18,16 @@ import structlog.testing
 
 from masque.privacypass import Token, VoprfPrivateKey
 from relay.auth.private_token import evaluation
-from relay.auth.private_token.checks import Check, CheckQueue, ChecksBusy, ChecksFailed, verify_all
+from relay.auth.private_token.checks import (
+    MAX_LINE,
+    MAX_SHARE,
+    Check,
+    CheckQueue,
+    ChecksBusy,
+    ChecksFailed,
+    CheckShare,
+    verify_all,
+)
 from relay.auth.private_token.evaluation import Evaluation
 from relay.auth.private_token.evaluator import encode_order, serve
 from relay.auth.private_token.key_file import SeedKey
@@ -31,7 +40,7 @@ CHALLENGE = b"\x00\x01challenge"
 
 
 def ask(queue: CheckQueue, token: Token) -> Any:
-    return queue.verify(KEY, token.input, token.authenticator)
+    return queue.verify(KEY, token.input, token.authenticator, CheckShare())
 
 
 class Gatekeeper:
@@ -53,7 +62,10 @@ async def test_those_who_wait_go_together_off_the_loop_and_each_gets_its_own_ans
     keeper = Gatekeeper()
     queue = CheckQueue("test", keeper.verify, waiting=100, batch=8)
     async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(queue.verify(KEY, b"", b"good" if number % 3 else b"bad")) for number in range(20)]
+        asked = [
+            tasks.create_task(queue.verify(KEY, b"", b"good" if number % 3 else b"bad", CheckShare()))
+            for number in range(20)
+        ]
         await asyncio.sleep(0)
         keeper.may.set()
     assert [task.result() for task in asked] == [bool(number % 3) for number in range(20)]
@@ -64,20 +76,82 @@ async def test_those_who_wait_go_together_off_the_loop_and_each_gets_its_own_ans
     await queue.close()
 
 
+async def test_one_connection_takes_a_few_places_and_waits_for_them_in_a_line_of_its_own() -> None:
+    keeper = Gatekeeper()
+    queue = CheckQueue("test", keeper.verify, waiting=MAX_SHARE + 1, batch=MAX_SHARE)
+    greedy, modest = CheckShare(), CheckShare()
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(queue.verify(KEY, b"", b"good", greedy)) for _ in range(MAX_SHARE + MAX_LINE)]
+        await asyncio.sleep(0)
+        with pytest.raises(ChecksBusy):
+            await queue.verify(KEY, b"", b"good", greedy)
+        other = tasks.create_task(queue.verify(KEY, b"", b"good", modest))
+        await asyncio.sleep(0)
+        with pytest.raises(ChecksBusy):
+            await queue.verify(KEY, b"", b"good", modest)  # now the queue itself is full
+        keeper.may.set()
+    assert all(task.result() for task in [*asked, other])
+    assert sum(keeper.batches) == MAX_SHARE + MAX_LINE + 1
+    assert max(keeper.batches) <= MAX_SHARE
+    await queue.close()
+
+
+async def test_places_and_line_are_exact_when_callers_give_up() -> None:
+    """An aborted check keeps its place until its batch is done; who waits in line leaves it at once."""
+    keeper = Gatekeeper()
+    queue = CheckQueue("test", keeper.verify, waiting=1000, batch=4)
+    share = CheckShare()
+    for _ in range(2):
+        keeper.may.clear()
+        async with asyncio.TaskGroup() as tasks:
+            placed = [tasks.create_task(queue.verify(KEY, b"", b"good", share)) for _ in range(MAX_SHARE)]
+            for _ in range(3):  # each time all of the line gives up
+                line = [tasks.create_task(queue.verify(KEY, b"", b"good", share)) for _ in range(MAX_LINE)]
+                await asyncio.sleep(0)
+                with pytest.raises(ChecksBusy):
+                    await queue.verify(KEY, b"", b"good", share)
+                for task in line:
+                    task.cancel()
+                await asyncio.sleep(0)
+            for task in placed:
+                task.cancel()
+            await asyncio.sleep(0)
+            late = [tasks.create_task(queue.verify(KEY, b"", b"good", share)) for _ in range(MAX_LINE)]
+            await asyncio.sleep(0)
+            assert queue._waiting == MAX_SHARE, "places of aborted checks are not given away"
+            keeper.may.set()
+        assert all(task.result() for task in late)
+        assert (queue._waiting, share._line, share._places._value) == (0, 0, MAX_SHARE)
+    await queue.close()
+
+
+async def test_who_waits_in_line_when_the_queue_closes_is_told() -> None:
+    keeper = Gatekeeper()
+    queue = CheckQueue("test", keeper.verify, waiting=100, batch=100)
+    share = CheckShare()
+    asked = [asyncio.ensure_future(queue.verify(KEY, b"", b"good", share)) for _ in range(MAX_SHARE + 2)]
+    await asyncio.sleep(0)
+    keeper.may.set()
+    await queue.close()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert answers[:MAX_SHARE] == [True] * MAX_SHARE
+    assert [type(answer) for answer in answers[MAX_SHARE:]] == [ChecksFailed] * 2
+
+
 async def test_only_so_many_wait_even_when_callers_give_up() -> None:
     keeper = Gatekeeper()
     queue = CheckQueue("test", keeper.verify, waiting=3, batch=1)
     async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(queue.verify(KEY, b"", b"good")) for _ in range(3)]
+        asked = [tasks.create_task(queue.verify(KEY, b"", b"good", CheckShare())) for _ in range(3)]
         await asyncio.sleep(0)
         for task in asked[1:]:
             task.cancel()
         await asyncio.sleep(0)
         with pytest.raises(ChecksBusy):
-            await queue.verify(KEY, b"", b"good")
+            await queue.verify(KEY, b"", b"good", CheckShare())
         keeper.may.set()
-    assert await queue.verify(KEY, b"", b"good"), "behind those who gave up"
-    assert await asyncio.gather(*[queue.verify(KEY, b"", b"good") for _ in range(3)]) == [True] * 3
+    assert await queue.verify(KEY, b"", b"good", CheckShare()), "behind those who gave up"
+    assert await asyncio.gather(*[queue.verify(KEY, b"", b"good", CheckShare()) for _ in range(3)]) == [True] * 3
     assert keeper.batches == [1] * 5, "what nobody waits for is not checked"
     await queue.close()
 
@@ -92,12 +166,12 @@ async def test_a_fault_costs_its_batch_only() -> None:
 
     queue = CheckQueue("test", verify, waiting=10, batch=1)
     with pytest.raises(ChecksFailed) as caught:
-        await queue.verify(KEY, b"", b"")
+        await queue.verify(KEY, b"", b"", CheckShare())
     assert str(caught.value) == ""
-    assert await queue.verify(KEY, b"", b"")
+    assert await queue.verify(KEY, b"", b"", CheckShare())
     await queue.close()
     with pytest.raises(ChecksFailed):
-        await queue.verify(KEY, b"", b"")
+        await queue.verify(KEY, b"", b"", CheckShare())
 
 
 async def test_a_close_answers_who_waits_and_finishes_in_the_thread() -> None:
@@ -105,7 +179,7 @@ async def test_a_close_answers_who_waits_and_finishes_in_the_thread() -> None:
     ended: list[int] = []
     queue = CheckQueue("test", keeper.verify, lambda: ended.append(threading.get_ident()), waiting=10, batch=1)
     async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(queue.verify(KEY, b"", b"good")) for _ in range(2)]
+        asked = [tasks.create_task(queue.verify(KEY, b"", b"good", CheckShare())) for _ in range(2)]
         await asyncio.sleep(0)
         closing = tasks.create_task(queue.close())
         await asyncio.sleep(0)

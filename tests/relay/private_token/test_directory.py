@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 import structlog.testing
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.typing import EventDict
 
 from masque.privacypass import DIRECTORY_PATH, MAX_DIRECTORY_SIZE, TokenType, parse_directory
@@ -69,6 +72,18 @@ async def test_a_directory_is_at_the_well_known_place(certificates: Path) -> Non
 )
 def test_where_a_directory_is(url: str, expected: str) -> None:
     assert directory_url(url) == expected
+
+
+@pytest.mark.parametrize("url", ["https://256.0.0.1", "https://[::g]", "https://a:b", "https://a.example/\n"])
+def test_what_is_no_url(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^a URL that cannot be fetched$"):
+        directory_url(url)
+
+
+@given(st.text(max_size=40).map(lambda text: f"https://{text}"))
+def test_any_text_is_a_url_or_refused(url: str) -> None:
+    with contextlib.suppress(ValueError):
+        assert directory_url(url)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 
 from masque.privacypass import Token, TokenType, VoprfPrivateKey, encode_base64url, encode_token
 from relay.auth import auth_hooks
+from relay.auth.private_token import key_ring
 from relay.auth.private_token.checks import CheckQueue
+from relay.auth.private_token.key_file import OriginKey, read_key_file
 from relay.hooks import AuthScheme, ConnectionContext, HookChain, Principal
 from relay.settings import AuthSettings, SettingsError
 from relay.spent import StoreAway
@@ -265,6 +268,28 @@ class TestUnavailable:
             assert door.metrics.value(Metric.TOKENS_REFUSED, TokenRefusal.BUSY) == 6
             assert await door.ask(tokens[-1]) == 200, "a token that could not be checked is still good"
 
+    async def test_a_connection_that_sends_many_tokens_leaves_room_for_others(self, tmp_path: Path) -> None:
+        """Whatever its tokens are, and how many of its requests it has reset."""
+        async with open_gate(settings(tmp_path, waiting=20)) as door:
+            greedy, modest = ConnectionContext(0.0), ConnectionContext(0.0)
+            bad = replace(good(door), nonce=bytes(32))
+            async with asyncio.TaskGroup() as tasks:
+                asked = [tasks.create_task(door.ask(bad, greedy)) for _ in range(200)]
+                others = [tasks.create_task(door.ask(token, modest)) for token in (good(door), good(door, VOPRF))]
+                await asyncio.sleep(0)
+                for task in asked[::3]:
+                    task.cancel()
+            assert [task.result() for task in others] == [200, 200]
+            answers = [task.result() for task in asked if not task.cancelled()]
+            assert set(answers) == {407, 503}
+            assert answers.count(503) == door.metrics.value(Metric.TOKENS_REFUSED, TokenRefusal.BUSY)
+            assert await door.ask(good(door), greedy) == 200, "it has its places back"
+
+    async def test_a_client_that_opens_many_tunnels_at_once_gets_them(self, tmp_path: Path) -> None:
+        async with open_gate(settings(tmp_path)) as door:
+            mine, tokens = ConnectionContext(0.0), [good(door, number % 2) for number in range(100)]
+            assert await asyncio.gather(*[door.ask(token, mine) for token in tokens]) == [200] * 100
+
     async def test_a_check_that_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object) -> bool:
             raise RuntimeError("secret")
@@ -293,21 +318,39 @@ class TestReload:
             old = good(door)
             new = new_issuer(1)
             (tmp_path / "key.pem").write_bytes(pem(new.spki) + pem(vector_issuer().spki))
-            door.gate.reload()
+            await door.gate.reload()
             assert door.offers()[RSA].token_key == new.spki
             assert await door.ask(old) == 200
             assert await door.ask(new.token(door.challenge())) == 200
             (tmp_path / "key.pem").write_bytes(pem(new.spki))
-            door.gate.reload()
+            await door.gate.reload()
             assert await door.ask(good(door)) == 407
             assert door.metrics.value(Metric.TOKENS_REFUSED, TokenRefusal.UNKNOWN_KEY) == 1
+
+    async def test_files_are_read_off_the_loop(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        async with open_gate(settings(tmp_path)) as door:
+            may_read, threads = threading.Event(), set()
+
+            def slow(path: Path) -> list[OriginKey]:
+                threads.add(threading.get_ident())
+                assert may_read.wait(10)
+                return read_key_file(path)
+
+            monkeypatch.setattr(key_ring, "read_key_file", slow)
+            async with asyncio.TaskGroup() as tasks:
+                reloading = tasks.create_task(door.gate.reload())
+                assert await door.ask(good(door)) == 200, "the keys so far are in use meanwhile"
+                assert not reloading.done()
+                may_read.set()
+            assert threading.get_ident() not in threads
+            assert await door.ask(good(door)) == 200
 
     async def test_a_bad_file_changes_nothing(self, tmp_path: Path) -> None:
         async with open_gate(settings(tmp_path)) as door:
             (tmp_path / "seed").write_bytes(b"\x08" * 48)
             (tmp_path / "key.pem").write_bytes(b"nonsense!")
             with pytest.raises(SettingsError, match=r"^tokens\.issuers\[0\]\.keys\[0\]: .*key\.pem holds "):
-                door.gate.reload()
+                await door.gate.reload()
             assert await door.ask(good(door, RSA)) == 200
             assert await door.ask(good(door, VOPRF)) == 200
 

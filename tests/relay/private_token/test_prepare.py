@@ -68,6 +68,14 @@ def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
     assert line == f"tokens.store.ca_file: cannot read {tmp_path / 'gone'}"
 
 
+def test_a_directory_that_no_client_fetches(tmp_path: Path) -> None:
+    issuer = {"name": NAME, "directory": "https://256.0.0.1"}
+    expected = "tokens.issuers[0].directory: is no URL that can be fetched"
+    bad = settings(tmp_path, issuers=[issuer])
+    assert wrong(bad) == expected
+    assert describe_tokens(bad)[1] == f"tokens.issuers[0]: CANNOT BE USED: {expected}"
+
+
 def test_what_is_set_is_described_and_nothing_is_made(tmp_path: Path) -> None:
     path = tmp_path / "spent.db"
     good = settings(tmp_path, store={"kind": "sqlite", "path": path})

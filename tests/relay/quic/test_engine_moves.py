@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from relay.quic.engine import Address, EngineName, Terminated
+from relay.quic.qh3_paths import MAX_PATHS
 from tests.relay.quic.network import CLIENT, Network, Pki
 
 ELSEWHERE: Address = ("192.0.2.1", 50001)
@@ -139,3 +142,16 @@ def test_copies_that_somebody_sends_from_elsewhere_end_nothing(pki: Pki) -> None
         network.server.send_stream(0, BODY)
         network.run(3.0, lambda turn=turn: len(network.client_end.stream(0)) == turn * len(BODY))  # type: ignore[misc]
         assert len(network.client_end.stream(0)) == turn * len(BODY), turn
+
+
+def test_a_client_of_many_addresses_costs_little_memory(pki: Pki) -> None:
+    """Authentic packets that only probe, or that move on each time, from as many addresses as a client has."""
+    network = connect(pki, EngineName.QH3, EngineName.QH3)
+    network.reaches = lambda destination: destination == CLIENT
+    for turn in range(500):
+        network.client_end.address = moved(turn) if turn % 2 else CLIENT
+        network.client.send_stream(0, b"x")
+        network.step()
+    paths: Any = network.server
+    assert len(paths._paths._room) <= MAX_PATHS
+    assert len(paths._paths._labels) <= MAX_PATHS

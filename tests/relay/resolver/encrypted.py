@@ -13,8 +13,10 @@ from pathlib import Path
 import dns.message
 import h2.config
 import h2.connection
+import h2.errors
 import h2.events
 import h2.exceptions
+import h2.settings
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.asyncio.server import serve
 from aioquic.quic.configuration import QuicConfiguration
@@ -35,9 +37,17 @@ class EncryptedServer:
     hang_up: Callable[[], None] = lambda: None
     status: str = "200"
     media_type: str = "application/dns-message"
-    headers: list[tuple[str, str]] = field(default_factory=list)
+    headers: list[tuple[str, str] | tuple[bytes, bytes]] = field(default_factory=list)
     body: Callable[[bytes], bytes] = lambda wire: wire
     "Changes what is sent: for QUIC the message with its length."
+    streams: int | None = None
+    "The most streams at once of an HTTPS connection."
+    refusals: int = 0
+    "HTTPS requests to refuse without looking at them."
+    retire: Callable[[int], None] = lambda _: None
+    "Has all HTTPS connections end gracefully: streams up to this one are still answered."
+    lost: int = 0
+    "HTTPS connections that ended."
 
 
 @asynccontextmanager
@@ -83,12 +93,15 @@ class _HttpPeer(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
         self.transport: asyncio.Transport | None = None
         self.is_gone = False
+        self._last = 1 << 31
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self._server.dns.connections += 1
         self._h2.initiate_connection()
+        if self._server.streams is not None:
+            self._h2.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: self._server.streams})
         self._flush()
 
     def data_received(self, data: bytes) -> None:
@@ -109,8 +122,13 @@ class _HttpPeer(asyncio.Protocol):
         assert (head[":method"], head[":path"]) == ("POST", "/dns-query")
         assert head["content-type"] == "application/dns-message"
         assert head[":authority"] == f"localhost:{self._server.upstream.port}"
+        if self._server.refusals:
+            self._server.refusals -= 1
+            self._h2.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
+            self._flush()
+            return
         wire = await self._server.dns.respond(dns.message.from_wire(bytes(self._bodies[stream])))
-        if wire is None or self.is_gone:
+        if wire is None or self.is_gone or stream > self._last:
             return
         fields = [(":status", self._server.status), ("content-type", self._server.media_type)]
         body = self._server.body(wire)
@@ -128,7 +146,14 @@ class _HttpPeer(asyncio.Protocol):
         self._h2.close_connection(last_stream_id=0)
         self._flush()
 
+    def retire(self, last: int) -> None:
+        """Send GOAWAY and go on, which the library cannot (RFC 9113 §6.8)."""
+        self._last = last
+        if self.transport is not None:
+            self.transport.write(b"\0\0\x08\x07\0" + bytes(4) + last.to_bytes(4, "big") + bytes(4))
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._server.lost += 1
         for task in self._tasks:
             task.cancel()
 
@@ -150,7 +175,12 @@ async def _https(server: EncryptedServer, folder: Path) -> AsyncIterator[int]:
             if peer.transport is not None and not peer.transport.is_closing():
                 peer.go_away()
 
+    def retire(last: int) -> None:
+        for peer in peers:
+            peer.retire(last)
+
     server.hang_up = hang_up
+    server.retire = retire
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(accept, "127.0.0.1", 0, ssl=_context(folder, "h2"))
     yield listener.sockets[0].getsockname()[1]

@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 
 from relay.errors import FailureKind
 from relay.resolver import (
+    FAILURE_TTL,
     MAX_ALIASES,
     Question,
+    Reading,
+    joined_reading,
     read_answer,
 )
 from tests.relay.dns_server import records
@@ -70,3 +73,35 @@ def test_any_response_is_read(lines: list[tuple[str, str]], rcode: dns.rcode.Rco
     assert bool(answer.addresses) != (answer.failure is not None)
     assert len(answer.aliases) <= MAX_ALIASES
     assert "192.0.2.1" not in repr(answer)
+
+
+def reading_of(name: str, *lines: str, rcode: dns.rcode.Rcode = dns.rcode.NOERROR) -> Reading:
+    """Read a response to a question for addresses."""
+    question = Question(dns.name.from_text(name), dns.rdatatype.A)
+    response = records(*lines, rcode=rcode)(dns.message.make_query(question.name, question.rdtype))
+    assert response is not None
+    return read_answer(response, question)
+
+
+@pytest.mark.parametrize("rcode", [dns.rcode.NOERROR, dns.rcode.NXDOMAIN])
+def test_an_absence_behind_an_alias_holds_no_longer_than_the_alias(rcode: dns.rcode.Rcode) -> None:
+    """The alias may lead somewhere else a moment later."""
+    soa = "test. 200 IN SOA ns.test. admin.test. 1 2 3 4 200"
+    assert reading_of("b.test", soa, rcode=rcode).ttl == 200
+    assert reading_of("a.test", "a.test. 7 IN CNAME b.test.", soa, rcode=rcode).ttl == 7
+    part = reading_of("a.test", "a.test. 7 IN CNAME b.test.")
+    assert joined_reading(part, reading_of("b.test", soa, rcode=rcode)).ttl == 7
+    brief = reading_of("a.test", "a.test. 0 IN CNAME b.test.")
+    assert joined_reading(brief, reading_of("b.test", rcode=dns.rcode.SERVFAIL)).ttl == FAILURE_TTL
+
+
+@pytest.mark.parametrize("ttls", [(7, 60, 90), (90, 7, 60), (60, 90, 7)])
+def test_joined_parts_hold_as_long_as_the_shortest(ttls: tuple[int, int, int]) -> None:
+    one, two, three = ttls
+    parts = (
+        reading_of("a.test", f"a.test. {one} IN CNAME b.test."),
+        reading_of("b.test", f"b.test. {two} IN CNAME c.test."),
+        reading_of("c.test", f"c.test. {three} IN A 192.0.2.1"),
+    )
+    joined = joined_reading(joined_reading(parts[0], parts[1]), parts[2])
+    assert (joined.ttl, joined.aliases) == (7, ("b.test", "c.test"))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from dataclasses import replace
 
 import anyio
+import dns.dnssec
+import dns.rdtypes.ANY.DNSKEY
 import dns.rrset
 import pytest
 from dns.rdatatype import RdataType
@@ -47,6 +50,30 @@ def shuffled(key: bytes) -> bytes:
     words = [key[index : index + 2] for index in range(0, len(key), 2)]
     secrets.SystemRandom().shuffle(words)
     return b"".join(words)
+
+
+async def test_the_tag_of_a_key_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a sum over the key, and the loop stands still meanwhile; a zone may have 32 keys and 8 DS records."""
+    zone = Zone("example.test", ("www A 192.0.2.1",), Signing())
+    for _ in range(LIMITS.keys - 1):
+        zone.put(dns.rrset.from_rdata(zone.apex, 300, zone.key.replace(key=secrets.token_bytes(64))))
+    tags = {dns.dnssec.key_id(key) for key in zone.sets[zone.apex][RdataType.DNSKEY]}
+    others = [tag for tag in range(100) if tag not in tags][:7]
+    digests = [f"example.test DS {tag} 13 2 {'ab' * 32}" for tag in others]
+    root = Zone(".", ("example.test NS ns.example.test.", f"example.test DS {zone.ds()}", *digests), Signing())
+    world = World([root.sign(), zone.sign()])
+    computed: Counter[bytes] = Counter()
+    key_id = dns.dnssec.key_id
+
+    def count(key: dns.rdtypes.ANY.DNSKEY.DNSKEY) -> int:
+        computed[key.key] += 1
+        return key_id(key)
+
+    monkeypatch.setattr(dns.dnssec, "key_id", count)
+    found, _ = await judge(world, asked("www.example.test"))
+    assert found.security is Security.SECURE
+    assert len(computed) == LIMITS.keys + 1
+    assert list(computed.values()).count(1) == LIMITS.keys - 1  # the library computes it again of keys that it uses
 
 
 async def test_too_many_keys_are_refused_unread(world: World) -> None:

@@ -14,6 +14,8 @@ import dns.rrset
 import pytest
 
 from relay.errors import FailureKind
+from relay.resolver import Forwarder, Question, forward
+from relay.settings import ResolverSettings
 from tests.relay.dns_server import failing, records, running_server, silent
 from tests.relay.resolver.lab import A1, AAAA1, Lab, failure_of, unused_upstream
 
@@ -64,3 +66,18 @@ async def test_questions_under_way_are_bounded(lab: Lab) -> None:
     resolver = await lab.resolver(max_queries=1, timeout=0.3)
     assert (await failure_of(resolver, "www.test")).kind is FailureKind.DNS_TIMEOUT
     assert set(lab.server.asked) == {("www.test", "AAAA")}
+
+
+async def test_a_probe_that_breaks_is_a_failed_probe(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        """A transport with a fault of its own."""
+
+        async def ask(self, question: Question, *, has_edns: bool) -> dns.message.Message:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(forward, "make_transport", lambda *_: Broken())
+    async with anyio.create_task_group() as group:
+        forwarder = Forwarder([lab.server.upstream], ResolverSettings(), group, lab.metrics)
+        (peer,) = forwarder._peers
+        group.start_soon(forwarder._probe, peer)
+    assert peer.health.failures == 1

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,10 +20,9 @@ from relay.resolver import Resolver
 from relay.settings import ResolverSettings, Upstream, UpstreamTransport
 from tests.relay.dns_server import records, running_server
 from tests.relay.resolver.lab import failure_of
+from tests.relay.resolver.listener import Serve, running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("patient")]
-
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def sending(data: bytes) -> Serve:
@@ -53,21 +50,6 @@ async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     except ConnectionError:
         pass
     writer.close()
-
-
-@asynccontextmanager
-async def running(serve: Serve, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Run a server of streams; yields its port."""
-
-    async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await serve(reader, writer)
-        except ConnectionError:
-            pass
-
-    listener = await asyncio.start_server(guarded, "127.0.0.1", 0, ssl=context)
-    async with listener:
-        yield listener.sockets[0].getsockname()[1]
 
 
 async def refused(upstream: Upstream) -> None:

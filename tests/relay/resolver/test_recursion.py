@@ -266,6 +266,24 @@ async def test_a_server_without_edns_is_asked_without() -> None:
         assert lab.server(EXAMPLE).asked.total() == 3
 
 
+async def test_errors_with_and_without_edns_do_not_cost_a_server_edns() -> None:
+    """Otherwise one name for which a server fails would take the signatures from all the others."""
+
+    def fail(response: dns.message.Message) -> dns.message.Message:
+        if response.question[0].name == name_of("bad.example.test"):
+            response.use_edns(False)
+            response.set_rcode(dns.rcode.FORMERR)
+        return response
+
+    async with running_lab(hierarchy_of()) as lab:
+        lab.server(EXAMPLE).change = fail
+        await lab.failure("bad.example.test")
+        lab.server(EXAMPLE).knows_edns = False
+        before = lab.server(EXAMPLE).asked.total()
+        await lab.ask("www.example.test")
+        assert lab.server(EXAMPLE).asked.total() == before + 2  # with EDNS, and without
+
+
 async def test_other_ids_and_questions_are_not_answers() -> None:
     def lie(response: dns.message.Message) -> dns.message.Message:
         if response.question[0].name == name_of("wrong.example.test"):

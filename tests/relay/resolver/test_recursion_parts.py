@@ -7,8 +7,10 @@ from ipaddress import ip_address
 
 import anyio
 import dns.exception
+import dns.flags
 import dns.message
 import dns.name
+import dns.rrset
 import pytest
 from dns.rdatatype import RdataType
 from hypothesis import given
@@ -88,6 +90,29 @@ def test_a_server_gets_the_time_that_it_usually_takes() -> None:
     assert book.timeout(SLOW, 0.0) == LIMITS.longest_wait
     book.note_silence(FAST, 0.0)
     assert book.timeout(FAST, 0.0) == 2 * LIMITS.least_wait
+
+
+def test_a_server_without_edns_is_tried_again_after_a_while() -> None:
+    """Its answers in the meantime do not put that off: without EDNS, no signatures come."""
+    book = ServerBook(10, LIMITS)
+    book.note_no_edns(FAST, 0.0)
+    for now in range(0, 300, 30):
+        assert not book.knows_edns(FAST, now)
+        book.note_answer(FAST, 0.01, now)
+    assert book.knows_edns(FAST, 300.0)
+
+
+def test_one_renaming_is_kept_for_an_alias() -> None:
+    """Nothing is below a renamed name, so further ones mean nothing."""
+    question = Question(name_of("x." * 50 + "example.test"), RdataType.A)
+    response = dns.message.make_response(dns.message.make_query(question.name, question.rdtype))
+    response.flags |= dns.flags.AA
+    for labels in range(4, 50):
+        owner = question.name.split(labels)[1]
+        response.answer.append(dns.rrset.from_text(owner, 300, "IN", "DNAME", "www.example.test."))
+    response.answer.append(dns.rrset.from_text(question.name, 300, "IN", "CNAME", "www.example.test."))
+    found = read_response(response, ZONE, question, LIMITS)
+    assert [rrset.rdtype for rrset in found.answer] == [RdataType.DNAME, RdataType.CNAME]
 
 
 @given(st.binary(max_size=200), st.sampled_from(["www.example.test", "example.test", "a.b.www.example.test"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 
 import dns.edns
 import dns.name
@@ -16,7 +17,9 @@ from relay.hooks import ConnectionContext, EgressSubnet, ExchangeContext, HookCh
 from relay.resolver import MAX_RECORDS, Answer, Question, Resolver, Routes, resolver_hooks
 from relay.settings import ResolverSettings
 from tests.relay.dns_server import DnsServer, empty, records, running_server
+from tests.relay.resolver.authority import running_hierarchy
 from tests.relay.resolver.lab import A1, SOA, Lab, failure_of
+from tests.relay.resolver.zones import Zone
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("patient")]
 
@@ -162,3 +165,19 @@ async def test_a_resolver_is_used_between_entering_and_leaving(lab: Lab) -> None
         await failure_of(resolver, "www.test")
     with pytest.raises(RuntimeError):
         await resolver.resolve("www.test")
+
+
+async def test_an_alias_into_a_routed_domain_goes_to_the_route_without_upstreams_too(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """The public zone says something else of the domain."""
+    root = Zone(".", ("@ NS ns", "ns A 127.0.2.1", "alias CNAME in.corp", "in.corp A 192.0.2.66"))
+    (tmp_path / "hints").write_text(". NS ns.\nns. A 127.0.2.1\n")
+    settings = ResolverSettings(mode="iterate", root_hints=tmp_path / "hints")
+    lab.server.answer("in.corp", records("in.corp. 60 IN A 10.0.0.7"))
+    async with (
+        running_hierarchy({"127.0.2.1": [root]}) as hierarchy,
+        Resolver(settings, (), {"corp": [lab.server.upstream]}, authority_port=hierarchy.port) as resolver,
+    ):
+        found = await resolver.resolve("alias")
+        assert (list(map(str, found.addresses)), found.aliases) == (["10.0.0.7"], ("in.corp",))

@@ -19,6 +19,11 @@ pytestmark = pytest.mark.anyio
 LATER = NOW + 86_400
 
 
+async def test_a_spend_shows_no_token() -> None:
+    spend = Spend(b"\x5a" * 32, 1, LATER, asyncio.get_running_loop().create_future())
+    assert "ZZ" not in repr(spend)
+
+
 class FakeLedger:
     """Counts in a dict; stands still, fails and opens as the test wants it."""
 
