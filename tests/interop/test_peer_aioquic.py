@@ -145,7 +145,7 @@ async def test_it_greets_with_features_that_exist() -> None:
         assert greeting.keys() == {"peer", "version", "features"}
         assert greeting["peer"] == _FOLDER.name
         assert greeting["version"].startswith("aioquic 1.")
-        assert set(greeting["features"]) == set(Feature) - {"goaway", "hidden-status", "pages", "wire"}
+        assert set(greeting["features"]) == set(Feature) - {"goaway", "hidden-status", "pages", "tokens", "wire"}
 
 
 async def test_what_it_cannot_do_is_an_answer_and_the_next_request_is_taken() -> None:

@@ -11,6 +11,7 @@ INSIDE = {
     "relay.egress.nearest",
     "relay.egress.session",
     "relay.egress.wish",
+    "relay.resolver.sized",
     "relay.settings.problems",
     "relay.settings.schema",
 }
