@@ -77,7 +77,8 @@ def check(stage: Stage, patience: float = 5.0) -> tuple[int, str]:
     """Run `relay egress check` where the relay is, with the origin to answer."""
     via = [f"--via={ORIGIN4}:{TCP_PORT}", f"--via=[{ORIGIN6}]:{TCP_PORT}"]
     file = f"--set=egress.file={stage.folder / 'pools.toml'}"
-    command = [*stage.site.relay, sys.executable, "-m", "relay", "egress", "check", f"--timeout={patience}", *via, file]
+    options = [f"--timeout={patience}", *via, file]
+    command = [*stage.site.relay, sys.executable, "-m", "relay", "egress", "check", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.stderr == ""
     return done.returncode, done.stdout
