@@ -14,6 +14,7 @@ from masque.datagram import encode_prefix
 from masque.errors import ErrorCode, Malformed
 from masque.h3 import H3Connection
 from masque.tunnel import TcpTunnel, UdpTunnel
+from masque.varint import encode_varint
 from relay.cli import main
 
 __all__ = ["FAULTS"]
@@ -56,11 +57,12 @@ def _capsules_ignored() -> None:
 
 
 def _unknown_capsules_refused() -> None:
-    """An unknown capsule type costs the tunnel."""
+    """An unknown capsule type costs the tunnel. It is known by its type: data may begin in a capsule's middle."""
     receive = UdpTunnel.receive_data
+    unknown = encode_varint(0x2F3A)
 
     def broken(self: UdpTunnel, data: bytes, fin: bool = False) -> list[bytes]:
-        if data and data[0] != 0:
+        if data.startswith(unknown):
             raise Malformed("an unknown capsule")
         return receive(self, data, fin)
 
