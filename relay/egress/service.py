@@ -125,16 +125,19 @@ class Egress:
 
     async def tell_subnet(self, ctx: ExchangeContext) -> Verdict[Target]:
         """Say where the tunnel will leave from, for answers that suit (RFC 7871); nothing of where the client is."""
-        if ctx.target.address is None and ctx.get(EgressSubnet) is None:
-            way = self._way(ctx)
-            for version in (4, 6):
-                pool = None if way.failure is not None else self._pool(way, version)[0]
-                session = session_of(ctx.connection, self._clock(), self._rotation)
-                source = None if pool is None else session.pick(pool, version)
-                address = None if source is None else source.address_for(session.key)
-                if address is not None:
-                    ctx.put(EgressSubnet(ip_network((address, _SUBNETS[version]), strict=False)))
-                    break
+        if ctx.target.address is not None or ctx.get(EgressSubnet) is not None:
+            return Continue()
+        way = self._way(ctx)
+        if way.failure is not None:
+            return Continue()
+        session = session_of(ctx.connection, self._clock(), self._rotation)
+        for version, length in _SUBNETS.items():
+            pool, _ = self._pool(way, version)
+            source = None if pool is None else session.pick(pool, version)
+            address = None if source is None else source.address_for(session.key)
+            if address is not None:
+                ctx.put(EgressSubnet(ip_network((address, length), strict=False)))
+                break
         return Continue()
 
     async def check_addresses(
